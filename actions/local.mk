@@ -1,0 +1,4 @@
+dist_action_DATA += \
+	%D%/kill.conf \
+	%D%/nftables.conf \
+	%D%/run.conf

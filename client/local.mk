@@ -1,0 +1,8 @@
+# The command: one file a subcommand, see client.h.
+bin_PROGRAMS += %D%/tailban
+%C%_tailban_SOURCES = \
+	%D%/main.c %D%/client.h \
+	%D%/options.c %D%/options.h %D%/link.c %D%/link.h %D%/rows.c %D%/rows.h %D%/text.c %D%/text.h \
+	%D%/status.c %D%/banned.c %D%/ban.c %D%/why.c %D%/reload.c \
+	%D%/replay.c %D%/events.c %D%/events.h %D%/logreader.c %D%/logreader.h
+%C%_tailban_LDADD = $(DAEMON_LIBS)

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The runner process: takes RUN messages, runs the configured command, says how it ended.
+ *
+ * It was forked first and is root without limits, because command actions are the administrator's own
+ * scripts. It believes nothing: indexes, keys and lengths are checked; a message that does not fit is
+ * dropped and said. It knows the configuration of its fork; after a reload with other command actions
+ * tailband has to be restarted (the enforcer says so). It ends with the enforcer.
+ */
+#include "daemon/base/log.h"
+#include "daemon/enforcer/runner.h"
+#include "daemon/enforcer/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct commands {
+	const struct conf *conf;
+	struct ev_loop *loop;
+	struct channel *channel;
+	struct runner *runner;
+	struct runner_action *actions; /* all command actions of all jails, in order */
+	struct protocol_ran *names;    /* jail and action of each */
+	size_t n;
+};
+
+/* What a jail and an action come to in the runner's list, or -1. */
+static int find(const struct commands *c, const struct protocol_run *run)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (c->names[i].jail == run->jail && c->names[i].action == run->action)
+			return (int)i;
+	return -1;
+}
+
+static void on_run(void *ctx, const void *bytes, uint32_t count, int *fds)
+{
+	struct commands *c = ctx;
+	struct runner_value values[RUNNER_KEYS];
+	struct protocol_run run;
+	int action, r = -EINVAL;
+
+	(void)fds;
+	if (count < sizeof run)
+		return;
+	memcpy(&run, bytes, sizeof run);
+	action = find(c, &run);
+	if (action >= 0 && run.nvalues <= RUNNER_KEYS && run.event < RUNNER_EVENTS)
+		r = runner_values_unpack(slice_of((const char *)bytes + sizeof run, count - sizeof run),
+					 run.nvalues, values);
+	if (r == 0)
+		r = runner_submit(c->runner, (unsigned)action, (enum runner_event)run.event, values,
+				  run.nvalues);
+	if (r < 0)
+		log_warning("runner", "a command was not run: %s", error_name(r));
+}
+
+static void on_done(void *ctx, const struct runner_done *done)
+{
+	struct commands *c = ctx;
+	struct protocol_ran ran = c->names[done->action];
+
+	ran.status = done->status;
+	ran.timed_out = done->timed_out;
+	if (c->channel)
+		channel_send(c->channel, PROTOCOL_RAN, &ran, 1, -1);
+}
+
+static void on_closed(void *ctx, int error)
+{
+	struct commands *c = ctx;
+
+	(void)error;
+	ev_break(c->loop, EVBREAK_ALL);
+}
+
+static const struct message_type from_enforcer[PROTOCOL_TO_ENFORCER_TYPES] = {
+	[PROTOCOL_RUN] = {"RUN", 1, 1, PROTOCOL_VALUES_MAX, 0, 0, on_run}};
+static const struct message_type to_enforcer[] = {PROTOCOL_TO_ENGINE(PROTOCOL_SENT)};
+static const struct channel_hooks hooks = {
+	.in = from_enforcer, .nin = PROTOCOL_TO_ENFORCER_TYPES,
+	.out = to_enforcer, .nout = PROTOCOL_TO_ENGINE_TYPES, .closed = on_closed};
+
+static void add_action(struct commands *c, uint16_t jail, uint16_t action)
+{
+	const struct action_conf *a = &c->conf->jails[jail].actions[action];
+
+	c->actions[c->n] = (struct runner_action){
+		.name = a->name,
+		.commands = {[RUNNER_BAN] = a->ban.text, [RUNNER_UNBAN] = a->unban.text,
+			     [RUNNER_START] = a->start.text, [RUNNER_STOP] = a->stop.text,
+			     [RUNNER_CHECK] = a->check.text},
+		.timeout_ms = (uint32_t)(a->timeout_s * 1000),
+	};
+	c->names[c->n++] = (struct protocol_ran){.jail = jail, .action = action};
+}
+
+static int list_actions(struct commands *c)
+{
+	size_t most = 1;
+
+	for (size_t i = 0; i < c->conf->njails; i++)
+		most += c->conf->jails[i].nactions;
+	c->actions = calloc(most, sizeof *c->actions);
+	c->names = calloc(most, sizeof *c->names);
+	if (!c->actions || !c->names)
+		return -ENOMEM;
+	for (uint16_t i = 0; i < c->conf->njails; i++)
+		for (uint16_t k = 0; k < c->conf->jails[i].nactions; k++)
+			if (c->conf->jails[i].actions[k].kind == ACTION_COMMAND)
+				add_action(c, i, k);
+	return 0;
+}
+
+/* actionstart or actionstop of every action, once a jail. */
+static void submit_all(struct commands *c, enum runner_event event)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct runner_value jail = {RUNNER_JAIL,
+						  slice_str(c->conf->jails[c->names[i].jail].name)};
+
+		runner_submit(c->runner, i, event, &jail, 1);
+	}
+}
+
+/* actionstop, and time for it to end. */
+static void stop_actions(struct commands *c)
+{
+	submit_all(c, RUNNER_STOP);
+	while (runner_stats(c->runner).running || runner_stats(c->runner).waiting)
+		ev_run(c->loop, EVRUN_ONCE);
+}
+
+int commands_main(void *conf, int fd)
+{
+	static struct commands c;
+
+	c = (struct commands){.conf = conf, .loop = ev_default_loop(EVFLAG_AUTO)};
+	if (!c.loop || list_actions(&c) < 0)
+		return 4;
+	c.channel = channel_new(c.loop, fd, &hooks, &c);
+	c.runner = runner_new(c.loop, c.actions, c.n, on_done, &c);
+	if (!c.channel || !c.runner)
+		return 4;
+	submit_all(&c, RUNNER_START);
+	ev_run(c.loop, 0);
+	channel_free(c.channel);
+	c.channel = NULL;
+	stop_actions(&c);
+	runner_free(c.runner);
+	return 0;
+}

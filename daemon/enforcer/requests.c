@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the engine asks of the enforcer: bans, log files, watches, counters, commands; see protocol.h.
+ *
+ * Every field is checked here; what no honest engine sends ends the engine. Bans of one wake-up are
+ * collected by the firewall and committed once, then answered, then their sockets are killed. A ban that
+ * the kernel did not take is answered with its error and retried by the firewall.
+ */
+#include "daemon/base/netlist.h"
+#include "daemon/base/notify.h"
+#include "daemon/enforcer/logfile.h"
+#include "daemon/enforcer/runner.h"
+#include "daemon/enforcer/state.h"
+#include "daemon/jail/bans.h"
+#include "daemon/sockets/owner.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- ports ------------------------------------------------------------------------------------ */
+
+static void add_port(struct portset *set, uint16_t number)
+{
+	if (set->count < PORTSET_MAX && !portset_has(set, IPPROTO_TCP, number))
+		set->port[set->count++] = (struct port){number, IPPROTO_TCP};
+}
+
+static void add_ports_of(const struct enforcer *e, uint16_t jail, struct portset *set)
+{
+	const struct jail_conf *jc = &e->conf->jails[jail];
+
+	for (size_t i = 0; i < jc->nports; i++)
+		for (uint32_t p = jc->ports[i].first; p <= jc->ports[i].last; p++)
+			add_port(set, (uint16_t)p);
+	if (!jc->port_auto)
+		return;
+	for (size_t i = 0; i < e->nsources; i++) {
+		const struct enforcer_source *s = &e->sources[i];
+
+		for (size_t k = 0; k < s->conf->njails; k++)
+			if (s->conf->jails[k] == jail)
+				for (unsigned p = 0; p < s->ports.count; p++)
+					add_port(set, s->ports.port[p].number);
+	}
+}
+
+/* A ban by hand or from the kernel protects every port that some jail protects. */
+struct portset requests_ports(const struct enforcer *e, uint16_t jail)
+{
+	struct portset set = {0};
+
+	if (jail < e->conf->njails) {
+		add_ports_of(e, jail, &set);
+		return set;
+	}
+	for (size_t i = 0; i < e->conf->njails; i++)
+		if (e->conf->jails[i].kill)
+			add_ports_of(e, (uint16_t)i, &set);
+	return set;
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+static void send_results(struct enforcer *e)
+{
+	if (e->nresults && e->engine.channel)
+		channel_send(e->engine.channel, PROTOCOL_RESULT, e->results, e->nresults, -1);
+	e->nresults = 0;
+}
+
+static void answer(struct enforcer *e, const struct protocol_ban *ban)
+{
+	if (e->nresults == ENFORCER_RESULTS)
+		send_results(e);
+	e->results[e->nresults++] = *ban;
+}
+
+static struct protocol_ban from_inforce(const struct inforce_ban *b, int64_t mono_ns)
+{
+	int64_t left_ms = inforce_remaining_ms(b, mono_ns);
+
+	return (struct protocol_ban){
+		.addr = b->addr,
+		.jail = b->jail,
+		.source = b->source,
+		.flags = (uint8_t)((b->flags & INFORCE_SCOPE_PORT ? PROTOCOL_BAN_SCOPE_PORT : 0) |
+				   (b->flags & INFORCE_FORCED ? PROTOCOL_BAN_FORCED : 0)),
+		.remaining_ms = left_ms == CLOCK_FOREVER ? PROTOCOL_FOREVER : (uint64_t)left_ms,
+	};
+}
+
+/* Firewall: a ban went in, or is waiting with an error. */
+static void on_result(void *ctx, const struct inforce_ban *b, int error)
+{
+	struct enforcer *e = ctx;
+	struct protocol_ban answer_ban = from_inforce(b, clock_now().mono_ns);
+
+	answer_ban.result = error;
+	answer(e, &answer_ban);
+}
+
+/* What comes from the kernel belongs to no jail that we know of. */
+static void own_kernel_bans(struct enforcer *e, const struct addr *addr)
+{
+	uint32_t step = 0;
+	struct inforce_ban *b;
+
+	while ((b = inforce_of(&e->inforce, addr, &step, clock_now().mono_ns)))
+		if (b->source == BAN_KERNEL)
+			b->jail = PROTOCOL_JAIL_KERNEL;
+}
+
+/* Firewall: an element was found at start, or changed with nft by hand. */
+static void on_element(void *ctx, enum firewall_element what, const struct inforce_ban *b,
+		       const struct portset *ports)
+{
+	struct enforcer *e = ctx;
+	struct protocol_ban entry = from_inforce(b, clock_now().mono_ns);
+	char text[ADDR_STRLEN];
+
+	(void)ports;
+	if (what == FIREWALL_ADOPTED || !e->engine.channel)
+		return; /* told all at once when the engine starts */
+	log_notice("firewall", "%s was %s with nft by hand", addr_format(&b->addr, text),
+		   what == FIREWALL_ADDED ? "banned" : "unbanned");
+	if (what == FIREWALL_ADDED) {
+		entry.jail = PROTOCOL_JAIL_KERNEL;
+		own_kernel_bans(e, &b->addr);
+		channel_send(e->engine.channel, PROTOCOL_INFORCE, &entry, 1, -1);
+		return;
+	}
+	entry.remaining_ms = 0;
+	entry.result = ERROR_REFUSED;
+	entry.reason = PROTOCOL_REASON_BY_HAND;
+	answer(e, &entry);
+	send_results(e);
+}
+
+static void on_repaired(void *ctx, uint32_t bans, uint32_t pid, const char *name)
+{
+	struct enforcer *e = ctx;
+	struct protocol_repaired entry = {.pid = (int32_t)pid, .bans = bans, .times = ++e->repairs};
+
+	snprintf(entry.comm, sizeof entry.comm, "%s", name ? name : "");
+	if (e->engine.channel)
+		channel_send(e->engine.channel, PROTOCOL_REPAIRED, &entry, 1, -1);
+}
+
+/* --- the kill --------------------------------------------------------------------------------- */
+
+static bool spare(void *ctx, const struct addr *peer)
+{
+	struct enforcer *e = ctx;
+
+	return ignore_check(e->ignore, peer, IGNORE_ALL_JAILS, false, clock_now().mono_ns, NULL);
+}
+
+static void send_killed(struct enforcer *e)
+{
+	if (e->nkilled && e->engine.channel)
+		channel_send(e->engine.channel, PROTOCOL_KILLED, e->killed, e->nkilled, -1);
+	e->nkilled = 0;
+}
+
+static void on_killed(void *ctx, const struct addr *prefix, uint32_t count)
+{
+	struct enforcer *e = ctx;
+	uint32_t step = 0;
+	struct inforce_ban *b;
+
+	b = inforce_of(&e->inforce, prefix, &step, clock_now().mono_ns);
+	if (b)
+		b->killed += count;
+	if (e->nkilled == PROTOCOL_BATCH)
+		send_killed(e);
+	e->killed[e->nkilled++] = (struct protocol_killed){.addr = *prefix, .count = count};
+}
+
+static void on_kill_done(void *ctx, int error)
+{
+	struct enforcer *e = ctx;
+
+	(void)error;
+	send_killed(e);
+	enforcer_say_health(e);
+}
+
+static void kill_peer(struct enforcer *e, const struct addr *prefix, uint16_t jail)
+{
+	struct portset ports = requests_ports(e, jail);
+
+	if (!ports.count || !e->reaper)
+		return;
+	if (reaper_add(e->reaper, prefix, &ports) == 0)
+		e->kill_queued = true;
+}
+
+void requests_kill_jail(struct enforcer *e, size_t source)
+{
+	const struct source_conf *s = e->sources[source].conf;
+	uint32_t cursor = UINT32_MAX;
+	struct inforce_ban *b;
+
+	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns))) {
+		bool ours = b->jail >= e->conf->njails;
+
+		for (size_t k = 0; k < s->njails && !ours; k++)
+			ours = s->jails[k] == b->jail;
+		if (ours && (b->jail >= e->conf->njails || e->conf->jails[b->jail].kill))
+			kill_peer(e, &b->addr, b->jail);
+	}
+}
+
+/* --- bans ------------------------------------------------------------------------------------- */
+
+static bool known_jail(const struct enforcer *e, uint16_t jail)
+{
+	return jail < e->conf->njails || jail == PROTOCOL_JAIL_HAND || jail == PROTOCOL_JAIL_KERNEL;
+}
+
+/* Well-formed, canonical, and of a jail that exists; the flags are known ones. */
+static bool ban_is_honest(const struct enforcer *e, const struct protocol_ban *b, uint8_t flags)
+{
+	struct addr canonical = b->addr;
+
+	if ((b->addr.family != ADDR_IPV4 && b->addr.family != ADDR_IPV6) ||
+	    b->addr.plen > addr_bits(&b->addr))
+		return false;
+	canonical.plen = (uint8_t)addr_bits(&b->addr);
+	canonical = addr_mask(canonical, b->addr.plen);
+	if (b->addr.family == ADDR_IPV4)
+		memset(canonical.b + 4, 0, 12);
+	return addr_eq(&canonical, &b->addr) && known_jail(e, b->jail) &&
+	       !(b->flags & (uint8_t)~flags) && b->source <= BAN_KERNEL;
+}
+
+static uint8_t class_of(const struct protocol_ban *b)
+{
+	return (uint8_t)((b->flags & PROTOCOL_BAN_SCOPE_PORT ? INFORCE_SCOPE_PORT : 0) |
+			 (b->flags & PROTOCOL_BAN_FORCED ? INFORCE_FORCED : 0));
+}
+
+static int64_t end_of(const struct protocol_ban *b, int64_t mono_ns)
+{
+	if (b->remaining_ms >= (uint64_t)(INT64_MAX - mono_ns) / CLOCK_MSEC_NS)
+		return CLOCK_FOREVER;
+	return mono_ns + (int64_t)b->remaining_ms * CLOCK_MSEC_NS;
+}
+
+/* Into the firewall's queue, or an answer at once when it is refused. */
+static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now)
+{
+	const bool forced = b->flags & PROTOCOL_BAN_FORCED;
+	struct protocol_ban reply = *b;
+	struct portset ports = {0};
+	struct inforce_ban entry;
+	struct ignore_hit hit;
+	int r;
+
+	if (ignore_check(e->ignore, &b->addr, b->jail < e->conf->njails ? b->jail : IGNORE_ANY_JAIL,
+			 forced, now.mono_ns, &hit)) {
+		reply.result = ERROR_REFUSED;
+		reply.reason = hit.reason;
+		answer(e, &reply);
+		return;
+	}
+	if (!e->firewall) {
+		answer(e, &reply);
+		return;
+	}
+	entry = (struct inforce_ban){.end_ns = end_of(b, now.mono_ns), .addr = b->addr, .jail = b->jail,
+				     .source = b->source, .flags = class_of(b)};
+	if (b->flags & PROTOCOL_BAN_SCOPE_PORT) {
+		ports = requests_ports(e, b->jail);
+		/* No port is known (yet): a drop everywhere is what protects. */
+		if (!ports.count)
+			entry.flags &= (uint8_t)~INFORCE_SCOPE_PORT;
+	}
+	r = firewall_ban(e->firewall, &entry, ports.count ? &ports : NULL, now);
+	if (r < 0) {
+		reply.result = r;
+		answer(e, &reply);
+	}
+	if (b->flags & PROTOCOL_BAN_KILL) {
+		kill_peer(e, &b->addr, b->jail);
+		e->look_up_queued = true;
+	}
+	e->work_queued = true;
+}
+
+static void on_ban(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	const struct protocol_ban *b = entries;
+	struct now now = clock_now();
+
+	(void)fds;
+	for (uint32_t i = 0; i < count; i++) {
+		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_KILL | PROTOCOL_BAN_SCOPE_PORT)) {
+			enforcer_engine_broke_rules(e);
+			return;
+		}
+		ban(e, &b[i], now);
+	}
+}
+
+int requests_ban_by_force(struct enforcer *e, struct protocol_ban *b)
+{
+	struct now now = clock_now();
+	struct ignore_hit hit;
+
+	b->flags = PROTOCOL_BAN_FORCED | (b->flags & PROTOCOL_BAN_KILL);
+	if (!ban_is_honest(e, b, PROTOCOL_BAN_FORCED | PROTOCOL_BAN_KILL))
+		return -EINVAL;
+	if (ignore_check(e->ignore, &b->addr, IGNORE_ALL_JAILS, true, now.mono_ns, &hit)) {
+		b->reason = hit.reason;
+		return ERROR_REFUSED;
+	}
+	ban(e, b, now);
+	if (e->engine.channel)
+		channel_send(e->engine.channel, PROTOCOL_FORCED, b, 1, -1);
+	return 0;
+}
+
+static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	const struct protocol_ban *b = entries;
+	struct now now = clock_now();
+
+	(void)fds;
+	for (uint32_t i = 0; i < count; i++) {
+		struct protocol_ban reply = b[i];
+
+		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_FORCED | PROTOCOL_BAN_SCOPE_PORT)) {
+			enforcer_engine_broke_rules(e);
+			return;
+		}
+		reply.remaining_ms = 0;
+		if (e->firewall)
+			firewall_unban(e->firewall, &b[i].addr, class_of(&b[i]), NULL, now);
+		answer(e, &reply);
+	}
+	e->work_queued = true;
+}
+
+void requests_flush(struct enforcer *e)
+{
+	if (e->work_queued && e->firewall) {
+		e->work_queued = false;
+		if (firewall_commit(e->firewall, clock_now()) < 0)
+			enforcer_say_health(e);
+	}
+	send_results(e);
+	if (e->kill_queued) {
+		e->kill_queued = false;
+		reaper_run(e->reaper);
+	}
+	if (e->look_up_queued) {
+		e->look_up_queued = false;
+		service_look_up_missing(e);
+	}
+}
+
+void requests_bans_in_force(struct enforcer *e)
+{
+	struct protocol_ban batch[64];
+	uint32_t cursor = UINT32_MAX, n = 0;
+	int64_t mono_ns = clock_now().mono_ns;
+	struct inforce_ban *b;
+
+	while ((b = inforce_prev(&e->inforce, &cursor, mono_ns))) {
+		batch[n++] = from_inforce(b, mono_ns);
+		if (n == sizeof batch / sizeof batch[0]) {
+			channel_send(e->engine.channel, PROTOCOL_INFORCE, batch, n, -1);
+			n = 0;
+		}
+	}
+	if (n)
+		channel_send(e->engine.channel, PROTOCOL_INFORCE, batch, n, -1);
+	channel_send(e->engine.channel, PROTOCOL_INFORCE_END, &(struct protocol_ping){0}, 1, -1);
+}
+
+int requests_firewall_open(struct enforcer *e, struct error *err)
+{
+	const struct firewall_options options = {
+		.loop = e->loop,
+		.inforce = &e->inforce,
+		.maxbans = e->conf->maxbans,
+		.source_kernel = BAN_KERNEL,
+		.hooks = {.ctx = e, .result = on_result, .element = on_element, .repaired = on_repaired},
+	};
+	const struct reaper_hooks hooks = {
+		.ctx = e, .spare = spare, .killed = on_killed, .done = on_kill_done};
+	uint32_t cursor = UINT32_MAX;
+	struct inforce_ban *b;
+	int r;
+
+	r = firewall_open(&options, clock_now(), &e->firewall, err);
+	if (r < 0)
+		return r;
+	r = firewall_adopt(e->firewall, clock_now(), err);
+	if (r < 0)
+		return r;
+	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns)))
+		b->jail = PROTOCOL_JAIL_KERNEL;
+	return reaper_open(e->loop, &hooks, e->conf->maxbans, &e->reaper, err);
+}
+
+/* --- files and watches ------------------------------------------------------------------------ */
+
+struct open_job {
+	struct enforcer *e;
+	uint32_t source;
+	bool first; /* the first file is the one whose writer we look for */
+};
+
+static void found_file(void *ctx, const struct logfile_found *found)
+{
+	struct open_job *job = ctx;
+	struct enforcer_source *s = &job->e->sources[job->source];
+	struct protocol_file entry = {.source = job->source, .error = found->err,
+				      .entries = found->kind == LOGFILE_ENTRIES};
+	struct stat st;
+
+	snprintf(entry.path, sizeof entry.path, "%s", found->path);
+	channel_send(job->e->engine.channel,
+		     found->kind == LOGFILE_FILE ? PROTOCOL_FILE : PROTOCOL_DIR, &entry, 1, found->fd);
+	if (found->kind == LOGFILE_FILE && found->fd >= 0 && job->first && fstat(found->fd, &st) == 0) {
+		job->first = false;
+		s->opened = true;
+		s->dev = st.st_dev;
+		s->ino = st.st_ino;
+	}
+	if (found->fd >= 0)
+		close(found->fd);
+}
+
+static void on_open(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	const struct protocol_open *o = entries;
+	struct open_job job = {e, o->source, true};
+	struct logfile_count counted = {0};
+	struct protocol_open done = *o;
+	const struct source_conf *sc;
+
+	(void)count;
+	(void)fds;
+	if (o->source >= e->nsources) {
+		enforcer_engine_broke_rules(e);
+		return;
+	}
+	sc = e->sources[o->source].conf;
+	logfile_open(sc->patterns, sc->npatterns,
+		     sc->backend == BACKEND_POLLING ? LOGFILE_WANT_FILES : LOGFILE_WANT_ALL, found_file,
+		     &job, &counted);
+	done.count = counted.files;
+	done.left_out = counted.left_out;
+	channel_send(e->engine.channel, PROTOCOL_OPENED, &done, 1, -1);
+	if (!job.first)
+		service_look_up(e, o->source, CLOCK_SECOND_NS);
+}
+
+static void on_inotify(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+
+	(void)entries;
+	(void)count;
+	if (e->inotify_fd >= 0)
+		close(e->inotify_fd);
+	e->inotify_fd = fds[0];
+	fds[0] = -1;
+}
+
+/* The engine may not read this inode, but it has been given a descriptor of it: watch it on its behalf. */
+static void on_watch(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	struct protocol_watch w = *(const struct protocol_watch *)entries;
+	char path[64];
+	struct stat st;
+
+	(void)count;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fds[0]);
+	if (e->inotify_fd < 0 || fstat(fds[0], &st) < 0 ||
+	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		w.wd = -EBADF;
+	else
+		w.wd = inotify_add_watch(e->inotify_fd, path, w.mask);
+	if (w.wd < 0 && w.wd != -EBADF)
+		w.wd = -errno;
+	channel_send(e->engine.channel, PROTOCOL_WATCHED, &w, 1, -1);
+}
+
+/* --- counters, commands, the rest ------------------------------------------------------------- */
+
+struct counted_batch {
+	struct enforcer *e;
+	struct protocol_counted entries[PROTOCOL_BATCH];
+	uint32_t n;
+};
+
+static void send_counted(struct counted_batch *batch)
+{
+	if (batch->n)
+		channel_send(batch->e->engine.channel, PROTOCOL_COUNTED, batch->entries, batch->n, -1);
+	batch->n = 0;
+}
+
+static void counted(void *ctx, const struct inforce_ban *b, const struct firewall_drops *drops)
+{
+	struct counted_batch *batch = ctx;
+
+	batch->entries[batch->n++] = (struct protocol_counted){
+		.addr = b->addr,
+		.flags = b->flags & INFORCE_SCOPE_PORT ? PROTOCOL_BAN_SCOPE_PORT : 0,
+		.packets = drops->packets,
+		.bytes = drops->bytes,
+	};
+	if (batch->n == PROTOCOL_BATCH)
+		send_counted(batch);
+}
+
+/* One slice; the timer brings the next, so that bans go out in between. */
+static void counters_slice(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct enforcer *e = w->data;
+	struct counted_batch batch = {.e = e};
+	int r = 0;
+
+	(void)revents;
+	if (!e->engine.channel)
+		return;
+	if (e->firewall)
+		r = firewall_each_drops(e->firewall, &e->counters_cursor, 1000, clock_now(), counted,
+					&batch);
+	send_counted(&batch);
+	if (r > 0) {
+		ev_timer_set(w, 0., 0.);
+		ev_timer_start(loop, w);
+		return;
+	}
+	e->counters_running = false;
+	channel_send(e->engine.channel, PROTOCOL_COUNTED_ALL,
+		     &(struct protocol_ping){e->counters_serial}, 1, -1);
+}
+
+static void on_counters(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+
+	(void)count;
+	(void)fds;
+	e->counters_serial = ((const struct protocol_ping *)entries)->serial;
+	e->counters_cursor = UINT32_MAX;
+	if (e->counters_running)
+		return;
+	e->counters_running = true;
+	ev_timer_init(&e->counters_slice, counters_slice, 0., 0.);
+	e->counters_slice.data = e;
+	ev_timer_start(e->loop, &e->counters_slice);
+}
+
+/* Goes to the runner as it is; the runner checks the values, indexes are checked here. */
+static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	struct protocol_run run;
+
+	(void)fds;
+	if (count < sizeof run) {
+		enforcer_engine_broke_rules(e);
+		return;
+	}
+	memcpy(&run, entries, sizeof run);
+	if (run.jail >= e->conf->njails || run.action >= e->conf->jails[run.jail].nactions ||
+	    e->conf->jails[run.jail].actions[run.action].kind != ACTION_COMMAND) {
+		enforcer_engine_broke_rules(e);
+		return;
+	}
+	if (!e->runner.channel ||
+	    channel_send(e->runner.channel, PROTOCOL_RUN, entries, count, -1) < 0)
+		e->runner_dropped++;
+}
+
+static void on_sync(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+
+	(void)count;
+	(void)fds;
+	requests_flush(e);
+	channel_send(e->engine.channel, PROTOCOL_SYNCED, entries, 1, -1);
+}
+
+static void on_ready(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	const struct protocol_ready *ready = entries;
+
+	(void)count;
+	(void)fds;
+	enforcer_ready(e, ready->sources, ready->files);
+}
+
+static void on_pong(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	(void)entries;
+	(void)count;
+	(void)fds;
+	enforcer_pong(ctx);
+}
+
+static void on_reload(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	struct enforcer *e = ctx;
+	const struct protocol_reload *wanted = entries;
+	struct protocol_reload done = *wanted;
+	struct error err = {0};
+	int fd;
+
+	(void)count;
+	(void)fds;
+	notify("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_now().mono_ns / 1000));
+	done.result = enforcer_reload(e, wanted, &err);
+	error_format(&err, done.text, sizeof done.text);
+	fd = done.result == 0 ? e->resume_fd : -1;
+	channel_send(e->engine.channel, PROTOCOL_RELOADED, &done, 1, fd);
+	notify("READY=1");
+	if (done.result == 0)
+		service_tell_engine(e);
+}
+
+#define ROW(type, entry, most, fds_least, fds_most) \
+	[PROTOCOL_##type] = {#type, sizeof(entry), 1, most, fds_least, fds_most, HANDLER_##type},
+#define HANDLER_READY on_ready
+#define HANDLER_PONG on_pong
+#define HANDLER_INOTIFY on_inotify
+#define HANDLER_OPEN on_open
+#define HANDLER_WATCH on_watch
+#define HANDLER_BAN on_ban
+#define HANDLER_UNBAN on_unban
+#define HANDLER_SYNC on_sync
+#define HANDLER_COUNTERS on_counters
+#define HANDLER_RUN on_run
+#define HANDLER_RELOAD on_reload
+
+const struct message_type enforcer_engine_types[] = {PROTOCOL_TO_ENFORCER(ROW)};
+const uint32_t enforcer_engine_ntypes = PROTOCOL_TO_ENFORCER_TYPES;
