@@ -214,7 +214,7 @@ void events_summary(const struct events *e)
 	if (e->json)
 		return;
 	if (!e->lines) {
-		puts("no line to look at");
+		puts(e->by_offset ? "no line is as young as that" : "no line to look at");
 		return;
 	}
 	if (e->nbans)

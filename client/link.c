@@ -162,7 +162,7 @@ static json_t *receive(struct link *l)
 		if (left > looked_at)
 			end = memchr(line + looked_at, '\n', left - looked_at);
 		if (end) {
-			o = json_loadb(line, (size_t)(end - line), 0, NULL);
+			o = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
 			l->at += (size_t)(end - line) + 1;
 			return o;
 		}

@@ -48,10 +48,10 @@ static size_t decode_base64(const char *text, char *out, size_t size)
 
 static void print_line(json_t *event)
 {
-	const char *line = json_string_value(json_object_get(event, "line"));
+	json_t *line = json_object_get(event, "line");
 	const char *coded = json_string_value(json_object_get(event, "line_b64"));
 	char raw[LINE_BYTES], shown[LINE_BYTES * 2];
-	struct slice text = slice_str(line);
+	struct slice text = slice_of(json_string_value(line), json_string_length(line));
 
 	if (coded)
 		text = slice_of(raw, decode_base64(coded, raw, sizeof raw));

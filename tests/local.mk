@@ -31,7 +31,9 @@ unit_tests = \
 	%D%/unit/test_owner \
 	%D%/unit/test_pattern \
 	%D%/unit/test_reaper \
+	%D%/unit/test_requests \
 	%D%/unit/test_runner \
+	%D%/unit/test_server \
 	%D%/unit/test_slice \
 	%D%/unit/test_sockdiag \
 	%D%/unit/test_source \
@@ -88,8 +90,12 @@ endif
 %C%_unit_test_pattern_LDADD = $(UNIT_LIBS)
 %C%_unit_test_reaper_SOURCES = %D%/unit/test_reaper.c %D%/unit/netns.h
 %C%_unit_test_reaper_LDADD = $(UNIT_LIBS)
+%C%_unit_test_requests_SOURCES = %D%/unit/test_requests.c %D%/unit/control_harness.h
+%C%_unit_test_requests_LDADD = $(UNIT_LIBS)
 %C%_unit_test_runner_SOURCES = %D%/unit/test_runner.c %D%/unit/random.h
 %C%_unit_test_runner_LDADD = $(UNIT_LIBS)
+%C%_unit_test_server_SOURCES = %D%/unit/test_server.c %D%/unit/control_harness.h
+%C%_unit_test_server_LDADD = $(UNIT_LIBS)
 %C%_unit_test_slice_SOURCES = %D%/unit/test_slice.c %D%/unit/random.h
 %C%_unit_test_slice_LDADD = $(UNIT_LIBS)
 %C%_unit_test_sockdiag_SOURCES = %D%/unit/test_sockdiag.c %D%/unit/netns.h
@@ -109,7 +115,8 @@ fuzz_targets = \
 	%D%/fuzz/fuzz_date \
 	%D%/fuzz/fuzz_filter \
 	%D%/fuzz/fuzz_ini \
-	%D%/fuzz/fuzz_lines
+	%D%/fuzz/fuzz_lines \
+	%D%/fuzz/fuzz_request
 check_PROGRAMS += $(fuzz_targets)
 if FUZZERS
 FUZZ_FLAGS = -fsanitize=fuzzer
@@ -139,6 +146,11 @@ nodist_%C%_fuzz_fuzz_lines_SOURCES = $(FUZZ_MAIN)
 %C%_fuzz_fuzz_lines_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
 %C%_fuzz_fuzz_lines_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
 %C%_fuzz_fuzz_lines_LDADD = $(DAEMON_LIBS)
+%C%_fuzz_fuzz_request_SOURCES = %D%/fuzz/fuzz_request.c
+nodist_%C%_fuzz_fuzz_request_SOURCES = $(FUZZ_MAIN)
+%C%_fuzz_fuzz_request_CFLAGS = $(AM_CFLAGS) $(FUZZ_FLAGS)
+%C%_fuzz_fuzz_request_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_FLAGS)
+%C%_fuzz_fuzz_request_LDADD = $(DAEMON_LIBS)
 EXTRA_DIST += %D%/fuzz/replay.c
 
 dist_check_SCRIPTS += %D%/arrows.sh

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -74,7 +75,8 @@ int netlink_from_fd(struct netlink *nl, int fd, struct error *err)
 	int code;
 
 	*nl = (struct netlink){.fd = -1};
-	nl->sock = mnl_socket_fdopen(fd);
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+		nl->sock = mnl_socket_fdopen(fd);
 	if (!nl->sock) {
 		code = -errno;
 		return error_set(err, code, "descriptor %d is no netlink socket: %s", fd,

@@ -68,11 +68,12 @@ static void wake(struct control_request *r)
 
 static void drop(struct client *c)
 {
-	struct ev_loop *loop = c->control->loop;
 	struct control_request *r = c->request;
+	struct ev_loop *loop;
 
 	if (c->fd < 0)
 		return;
+	loop = c->control->loop;
 	ev_io_stop(loop, &c->reading);
 	ev_io_stop(loop, &c->writing);
 	ev_timer_stop(loop, &c->patience);

@@ -56,8 +56,8 @@ bool control_stream(struct control_request *r, json_t *object);
 void control_end(struct control_request *r);
 
 /*
- * For a long stream: next(arg, r) is called once a turn of the loop, while less than
- * CONTROL_LOW_BYTES wait for the client, until it ends the request. When the client is gone it is
+ * For a long stream: next(arg, r) is called at most once a turn of the loop, when the client has taken something
+ * and less than CONTROL_LOW_BYTES wait for it, until it ends the request. When the client is gone it is
  * called once more, and control_stream says so.
  */
 void control_pull(struct control_request *r, void (*next)(void *arg, struct control_request *r), void *arg);

@@ -452,6 +452,12 @@ static int parse(const struct enforcer *e, struct conf *ret_conf, struct error *
 	return r;
 }
 
+static void use_statedir(struct enforcer *e)
+{
+	if (e->start.statedir_override)
+		e->conf->statedir = e->start.statedir_override;
+}
+
 /* The engine has parsed and prepared everything; both must have read the same. */
 int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, struct error *err)
 {
@@ -480,6 +486,7 @@ int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, st
 	if (e->conf != e->start.conf)
 		free(e->conf);
 	e->conf = fresh;
+	use_statedir(e);
 	enforcer_set_sources(e);
 	log_set_level(fresh->loglevel);
 	return service_ignore_configured(e, err);
@@ -630,6 +637,7 @@ int enforcer_run(const struct enforcer_start *start)
 	e = (struct enforcer){.start = *start, .conf = start->conf, .inotify_fd = -1, .resume_fd = -1,
 			      .control_fd = -1, .force_fd = -1, .lock_fd = -1,
 			      .backoff_s = BACKOFF_LEAST_S, .started_mono_ns = clock_now().mono_ns};
+	use_statedir(&e);
 	status = start_up(&e, &err);
 	if (status) {
 		log_error("enforcer", "%s", err.text);

@@ -45,14 +45,15 @@ static void name_set(struct ban_set *set)
 	if (set->plen == addr_bits(&a))
 		snprintf(set->name, sizeof set->name, "%s%s%u", head, scope, set->family);
 	else
-		snprintf(set->name, sizeof set->name, "%s%s%u_%u", head, scope, set->family, set->plen);
+		snprintf(set->name, sizeof set->name, "%s%s%u_%u", head, scope, set->family,
+			 set->plen);
 }
 
 bool firewall_parse_set_name(const char *name, struct ban_set *ret_set)
 {
 	struct slice rest = slice_str(name);
 	struct ban_set set = {0};
-	struct addr a;
+	struct addr a = {0};
 	uint64_t plen;
 
 	if (slice_starts(rest, SLICE("force")))
@@ -860,7 +861,7 @@ int firewall_adopt(struct firewall *fw, struct now now, struct error *err)
 	return (int)fw->inforce->count;
 }
 
-static int copy_keep(struct firewall *fw, const struct netlist *from)
+static int copy_list(const struct netlist *from, struct netlist *ret_copy)
 {
 	struct netlist copy = {0};
 
@@ -870,17 +871,37 @@ static int copy_keep(struct firewall *fw, const struct netlist *from)
 			return -ENOMEM;
 		}
 	netlist_seal(&copy);
-	netlist_free(&fw->keep);
-	fw->keep = copy;
+	*ret_copy = copy;
 	return 0;
 }
 
+static bool same_list(const struct netlist *a, const struct netlist *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (!addr_eq(&a->nets[i], &b->nets[i]))
+			return false;
+	return true;
+}
+
+/* What the kernel refused is forgotten: a repair must be able to put back what was there. */
 int firewall_keep(struct firewall *fw, const struct netlist *keep, struct error *err)
 {
-	int code = copy_keep(fw, keep);
+	struct netlist old = fw->keep, fresh;
+	int code;
 
-	if (code == 0)
+	if (fw->keep_filled && same_list(&old, keep))
+		return 0;
+	code = copy_list(keep, &fresh);
+	if (code == 0) {
+		fw->keep = fresh;
 		code = firewall_put_structure(fw, STRUCTURE_KEEP);
+		if (code < 0)
+			fw->keep = old;
+		netlist_free(code < 0 ? &fresh : &old);
+	}
+	fw->keep_filled |= code == 0;
 	if (code == -E2BIG)
 		return error_set(err, code,
 				 "the ignore list (%zu networks) is too long for one transaction",

@@ -53,8 +53,8 @@ struct firewall_hooks {
 	void *ctx;
 	/* A ban went in (0) or is waiting (negative errno). May be NULL. */
 	void (*result)(void *ctx, const struct inforce_ban *ban, int error);
-	/* An element was found at start, added or deleted by hand. The ban is in (DELETED: was in
-	 * and is no longer in) force. May be NULL. */
+	/* An element was found at start (of a very large set also later), added or deleted by hand.
+	 * The ban is in (DELETED: was in and is no longer in) force. May be NULL. */
 	void (*element)(void *ctx, enum firewall_element what, const struct inforce_ban *ban,
 			const struct portset *ports);
 	/* Everything in force is back after a foreign change by `name` (pid 0: unknown). May be

@@ -7,10 +7,13 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "daemon/base/log.h"
+
 #define ELEMENT_BYTES 192u /* the longest message of one element */
 #define SMALL_CHUNK 100u   /* after a lost answer: few enough for every answer to fit */
 #define RETRY_FIRST_NS (100 * CLOCK_MSEC_NS)
 #define RETRY_LAST_NS (30 * CLOCK_SECOND_NS)
+#define DELETIONS_MAX (FIREWALL_CHUNK / 4)
 #define RETRY_SCAN 50000u /* bans looked at per wake-up for waiting ones */
 #define ASK_CHUNK 500u	  /* elements asked for in one send */
 
@@ -222,8 +225,7 @@ static struct ban_set *set_of(struct firewall *fw, const struct element_op *op)
 	return &fw->sets[firewall_set_index(op->addr.family, op->addr.plen, op->flags)];
 }
 
-/* Until when the element has to be there: the latest end of the bans that cover it; 0 = not at all.
- */
+/* Until when the element has to be there: the latest end of its bans; 0 = not at all. */
 static int64_t element_end(struct firewall *fw, const struct element_op *op, int64_t mono_ns)
 {
 	const struct inforce_ban *ban;
@@ -436,28 +438,44 @@ static int settle_ban(struct firewall *fw, uint32_t first, uint32_t last, struct
 	return error;
 }
 
-/* An element that could not be deleted is left to its own end; said in the counters. */
+/* A deletion that failed stays in the queue: nothing else would remember it. */
+static bool keep_deletion(struct firewall *fw, uint32_t at)
+{
+	struct element_op *op = &fw->ops[at];
+
+	fw->counters.failed++;
+	if (fw->deletions_left == DELETIONS_MAX)
+		return false;
+	op->error = 0;
+	op->done = false;
+	fw->ops[fw->deletions_left++] = *op;
+	return true;
+}
+
+/* The end of all attempts: tells what became of each ban and empties the queue. */
 static int settle(struct firewall *fw, struct now now)
 {
+	uint32_t count = fw->op_count;
 	int last = 0;
 
-	for (uint32_t i = 0; i < fw->op_count; i++) {
+	fw->deletions_left = 0;
+	for (uint32_t i = 0; i < count; i++) {
 		uint32_t first = i;
 		int error = fw->ops[i].error;
 
 		if (fw->ops[i].of_ban) {
 			i += fw->ops[i].rest;
 			error = settle_ban(fw, first, i, now);
-		} else if (error) {
-			fw->counters.failed++;
+		} else if (error && !keep_deletion(fw, i)) {
+			log_error("firewall", "too many unbans fail: some are left to their end");
 		}
 		if (error)
 			last = error;
 	}
-	fw->op_count = 0;
+	fw->op_count = fw->deletions_left;
 	if (last)
 		fw->last_error = last;
-	if (!fw->inforce->waiting) {
+	if (!firewall_has_open(fw)) {
 		fw->retry_due_ns = 0;
 	} else if (!fw->retry_due_ns) {
 		fw->retry_delay_ns = RETRY_FIRST_NS;
@@ -513,11 +531,11 @@ int firewall_commit(struct firewall *fw, struct now now)
 	firewall_drain_watch(fw, now);
 	firewall_try_repair(fw, now);
 	code = firewall_send_queue(fw, now);
-	if (fw->repair_wanted) { /* seen only by the refusal; now the notifications are there, too
-				  */
+	if (fw->repair_wanted) {
+		/* Seen by the refusal; now the notifications are there, too. */
 		firewall_drain_watch(fw, now);
 		firewall_try_repair(fw, now);
-		if (!fw->inforce->waiting)
+		if (!firewall_has_open(fw))
 			code = 0;
 	}
 	firewall_arm(fw, now);
@@ -650,17 +668,18 @@ int firewall_unban(struct firewall *fw, const struct addr *addr, uint8_t flags,
 
 /* --- Waiting bans --- */
 
-bool firewall_retry(struct firewall *fw, struct now now)
+bool firewall_has_open(const struct firewall *fw)
+{
+	return fw->inforce->waiting || fw->deletions_left;
+}
+
+static void queue_waiting(struct firewall *fw, struct now now)
 {
 	struct inforce_ban *ban = NULL;
 
-	if (!fw->inforce->waiting || !fw->retry_due_ns || now.mono_ns < fw->retry_due_ns)
-		return false;
-	if (!fw->retry_cursor)
-		fw->retry_cursor = UINT32_MAX;
 	for (uint32_t looked = 0; looked < RETRY_SCAN; looked++) {
 		if (fw->op_count + PORTSET_MAX > FIREWALL_CHUNK)
-			break;
+			return;
 		ban = inforce_prev(fw->inforce, &fw->retry_cursor, now.mono_ns);
 		if (!ban)
 			break;
@@ -669,17 +688,28 @@ bool firewall_retry(struct firewall *fw, struct now now)
 			firewall_queue_ban(fw, ban);
 		}
 	}
-	if (!ban) { /* once through */
+	if (!ban)
+		fw->retry_cursor = 0; /* once through */
+}
+
+/* One pass over the waiting bans takes several calls; the next pass waits twice as long. */
+void firewall_retry(struct firewall *fw, struct now now)
+{
+	if (!firewall_has_open(fw) || now.mono_ns < fw->retry_due_ns)
+		return;
+	if (!fw->retry_cursor)
+		fw->retry_cursor = UINT32_MAX;
+	queue_waiting(fw, now);
+	firewall_send_queue(fw, now);
+	if (!firewall_has_open(fw)) {
+		fw->last_error = 0;
 		fw->retry_cursor = 0;
+	} else if (!fw->retry_cursor) {
 		fw->retry_delay_ns *= 2;
 		if (fw->retry_delay_ns > RETRY_LAST_NS)
 			fw->retry_delay_ns = RETRY_LAST_NS;
 		fw->retry_due_ns = now.mono_ns + fw->retry_delay_ns;
 	}
-	firewall_send_queue(fw, now);
-	if (!fw->inforce->waiting)
-		fw->last_error = 0;
-	return true;
 }
 
 /* --- Does adding an element again replace its timeout? --- */

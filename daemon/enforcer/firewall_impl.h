@@ -82,12 +82,14 @@ struct firewall {
 	struct netlink_batch batch, ask;
 	struct ban_set sets[FIREWALL_SETS];
 	unsigned sets_used;
-	bool keep_made;
-	bool replaces; /* adding an element again replaces its timeout */
+	bool keep_made;	  /* the ignore sets exist */
+	bool keep_filled; /* with `keep` */
+	bool replaces;	  /* adding an element again replaces its timeout */
 	struct netlist keep;
 
 	struct element_op *ops; /* FIREWALL_CHUNK */
 	uint32_t op_count;
+	uint32_t deletions_left; /* at the queue's start: failed, to be sent again */
 	uint32_t retry_cursor;
 	int64_t retry_due_ns, retry_delay_ns;
 
@@ -98,6 +100,7 @@ struct firewall {
 	bool rebuilding;				  /* all bans are being set again, */
 	bool repairing; /* for a repair, which is told at the end */
 	uint32_t rebuild_cursor, rebuilt;
+	bool notices_lost; /* the repair is for lost notifications */
 	uint32_t culprit_pid;
 	char culprit[32], culprit_said[32]; /* escaped */
 
@@ -154,8 +157,10 @@ void firewall_queue_elements(struct firewall *fw, const struct addr *addr, uint8
 			     const struct portset *ports, struct now now);
 /* Sends the queue, without looking for notifications first. */
 int firewall_send_queue(struct firewall *fw, struct now now);
-/* Continues with the waiting bans; false when there are none to send now. */
-bool firewall_retry(struct firewall *fw, struct now now);
+/* Bans or deletions that have not reached the kernel. */
+bool firewall_has_open(const struct firewall *fw);
+/* Sends them again when it is time. */
+void firewall_retry(struct firewall *fw, struct now now);
 
 /* firewall_watch.c */
 int firewall_watch_open(struct firewall *fw, struct error *err);

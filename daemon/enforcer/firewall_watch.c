@@ -303,8 +303,7 @@ void firewall_drain_watch(struct firewall *fw, struct now now)
 		return;
 	fw->counters.checks++;
 	fw->repair_wanted = fw->repair_elements = fw->repair_keep = true;
-	fw->culprit_pid = 0;
-	snprintf(fw->culprit, sizeof fw->culprit, "lost notifications");
+	fw->notices_lost = true;
 	fw->notice = (struct notice){.deleted = fw->notice.deleted};
 }
 
@@ -315,7 +314,7 @@ void firewall_want_rebuild(struct firewall *fw)
 	fw->repair_wanted = fw->repair_elements = true;
 }
 
-static void report(struct firewall *fw)
+static void report_culprit(struct firewall *fw)
 {
 	bool new = strcmp(fw->culprit, fw->culprit_said) != 0;
 
@@ -326,6 +325,17 @@ static void report(struct firewall *fw)
 	if (fw->opt.hooks.repaired)
 		fw->opt.hooks.repaired(fw->opt.hooks.ctx, fw->rebuilt, fw->culprit_pid,
 				       fw->culprit);
+}
+
+/* Lost notifications are mostly somebody else's large change of another table. */
+static void report(struct firewall *fw)
+{
+	if (fw->notices_lost)
+		log_info("firewall", "notifications were lost: checked, %u bans set again",
+			 fw->rebuilt);
+	else
+		report_culprit(fw);
+	fw->notices_lost = false;
 }
 
 static void end_rebuild(struct firewall *fw)
@@ -423,7 +433,7 @@ static int next_work_ms(const struct firewall *fw, int64_t mono_ns)
 		retry_ms = ADOPT_PAUSE_MS;
 	if (fw->repair_wanted)
 		repair_ms = delay_ms(repair_pace_due_ns(&fw->pace, mono_ns), mono_ns);
-	if (fw->inforce->waiting && fw->retry_due_ns && retry_ms < 0)
+	if (firewall_has_open(fw) && retry_ms < 0)
 		retry_ms = delay_ms(fw->retry_due_ns, mono_ns);
 	if (repair_ms < 0 || retry_ms < 0)
 		return repair_ms < 0 ? retry_ms : repair_ms;
@@ -534,10 +544,11 @@ int firewall_state(struct firewall *fw, const char **ret_text)
 		code = -EAGAIN;
 		snprintf(fw->text, sizeof fw->text, "setting bans again: %u of %u", fw->rebuilt,
 			 fw->inforce->count);
-	} else if (fw->inforce->waiting) {
+	} else if (firewall_has_open(fw)) {
 		code = fw->last_error ? fw->last_error : -EAGAIN;
-		snprintf(fw->text, sizeof fw->text, "%u of %u bans are not in the kernel: %s",
-			 fw->inforce->waiting, fw->inforce->count, why);
+		snprintf(fw->text, sizeof fw->text,
+			 "%u of %u bans and %u unbans are not in the kernel: %s",
+			 fw->inforce->waiting, fw->inforce->count, fw->deletions_left, why);
 	} else {
 		snprintf(fw->text, sizeof fw->text, "%u bans are in the kernel",
 			 fw->inforce->count);

@@ -3,11 +3,11 @@
  * The list of what is in force: every ban that the kernel's sets should hold.
  *
  * The enforcer rebuilds a flushed table from it without the engine. A ban is 40 bytes in one dense
- * array plus 11 to 21 bytes of hash index. Its identity is address with prefix length, scope, force,
- * and for scope = port the set of ports; putting the same one again replaces its end (the sender
- * decides which end is right). There are no timers: an expired ban is forgotten when it is met, and
- * each put looks at two more slots so that garbage cannot pile up. At the cap a put sweeps once and
- * then fails with -ENFILE, counted.
+ * array plus 11 to 21 bytes of hash index. Its identity is address with prefix length, scope,
+ * force, and for scope = port the set of ports; putting the same one again replaces its end (the
+ * sender decides which end is right). There are no timers: an expired ban is forgotten when it is
+ * met, and each put looks at two more slots so that garbage cannot pile up. At the cap a put sweeps
+ * once and then fails with -ENFILE, counted.
  *
  * Pointers into the list are valid until the next put or remove. Bans are visited from the end of
  * the array to its start with a cursor: removing moves the last ban into the hole, so a visit that

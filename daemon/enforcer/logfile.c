@@ -96,8 +96,7 @@ static void pop(struct walk *w, size_t pushed)
 	w->path[w->path_n] = '\0';
 }
 
-/* The table's entry for a directory, a new one when it was not seen; NULL when the table is full.
- */
+/* The table's entry for a directory, maybe a new one; NULL when the table is full. */
 static struct seen *remember(struct walk *w, const struct stat *st, bool *ret_new)
 {
 	struct seen *s = w->seen;
@@ -159,8 +158,7 @@ static void watch_missing(struct walk *w, int dir)
 	close(up);
 }
 
-/* Cuts the next component off *text into name (NAME_MAX + 1 bytes). 1, 0 at the end, -ENAMETOOLONG.
- */
+/* Cuts the next component off *text into name[NAME_MAX + 1]. 1, 0 at the end, -ENAMETOOLONG. */
 static int component(const char **text, char *name)
 {
 	size_t n;

@@ -3,20 +3,25 @@
  * Opens the log files of one source for a process that may not open them itself.
  *
  * Patterns are expanded component by component with openat, so that every directory on the way is
- * seen and can be watched. Wildcards are those of Python's glob, which fail2ban users know: * ?
- * [seq]
- * [!seq], no escapes, ** means *, a leading dot must be written out. Names of one directory come in
- * byte order. A relative pattern starts at the working directory.
+ * seen and can be watched. Wildcards are those of Python's glob, which fail2ban users know: "*",
+ * "?", "[seq]", "[!seq]", no escapes, "**" means "*", a leading dot must be written out. Names of
+ * one directory come in byte order; with too many files the last ones win (dated names sort by
+ * age). A relative pattern starts at the working directory.
  *
- * What is reported, each once per call and in the order of the walk:
- *   LOGFILE_FILE     a regular file, opened O_RDONLY|O_NONBLOCK|O_NOCTTY|O_CLOEXEC, or fd -1 and
- * why not LOGFILE_SELF     a plain directory on a path: watch whether it is moved or deleted itself
- *   LOGFILE_ENTRIES  a directory whose entries matter: it holds the file, or its next component is
- * a wildcard, a symbolic link, missing or refused. May follow a LOGFILE_SELF of the same directory.
+ * Reported, each once per call and in the order of the walk, are
+ *
+ * LOGFILE_FILE: a regular file, opened O_RDONLY|O_NONBLOCK|O_NOCTTY|O_CLOEXEC, or fd -1 and why
+ * not;
+ *
+ * LOGFILE_SELF: a plain directory on a path: watch whether it is moved or deleted itself;
+ *
+ * LOGFILE_ENTRIES: a directory whose entries matter: it holds the file, or its next component is a
+ * wildcard, a symbolic link, missing or refused. May follow a LOGFILE_SELF of the same directory.
+ *
  * Directories are opened O_RDONLY|O_DIRECTORY|O_CLOEXEC. For a path that does not exist the nearest
- * existing ancestor comes as LOGFILE_ENTRIES and the path as LOGFILE_FILE with -ENOENT; so does a
- * wildcard pattern that finds nothing (its path is then the pattern itself). "/" is never watched
- * for itself.
+ * existing ancestor and the directory above it come as LOGFILE_ENTRIES and the path as LOGFILE_FILE
+ * with -ENOENT; so does a wildcard pattern that finds nothing (its path is then the pattern
+ * itself). "/" is never watched for itself.
  *
  * The process that calls this is root and the directories may belong to others: a symbolic link is
  * followed only when its owner is root or the owner of what it finally points to, so nobody can

@@ -98,6 +98,7 @@ struct protocol_ready {
 
 struct protocol_open {
 	uint32_t source;
+	uint32_t generation; /* of the engine's list of sources; comes back in every answer */
 	uint32_t count; /* in OPENED: entries reported, too many ones left out are counted in `left_out` */
 	uint32_t left_out;
 };
@@ -139,6 +140,7 @@ struct protocol_counted {
 
 struct protocol_file {
 	uint32_t source;
+	uint32_t generation;
 	int32_t error;    /* FILE without descriptor: -errno */
 	uint32_t entries; /* DIR: its entries matter, else only itself */
 	char path[PATH_MAX];

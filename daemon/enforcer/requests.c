@@ -416,7 +416,7 @@ int requests_firewall_open(struct enforcer *e, struct error *err)
 
 struct open_job {
 	struct enforcer *e;
-	uint32_t source;
+	uint32_t source, generation;
 	bool first; /* the first file is the one whose writer we look for */
 };
 
@@ -424,7 +424,8 @@ static void found_file(void *ctx, const struct logfile_found *found)
 {
 	struct open_job *job = ctx;
 	struct enforcer_source *s = &job->e->sources[job->source];
-	struct protocol_file entry = {.source = job->source, .error = found->err,
+	struct protocol_file entry = {.source = job->source, .generation = job->generation,
+				      .error = found->err,
 				      .entries = found->kind == LOGFILE_ENTRIES};
 	struct stat st;
 
@@ -445,7 +446,7 @@ static void on_open(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
 	const struct protocol_open *o = entries;
-	struct open_job job = {e, o->source, true};
+	struct open_job job = {e, o->source, o->generation, true};
 	struct logfile_count counted = {0};
 	struct protocol_open done = *o;
 	const struct source_conf *sc;

@@ -92,7 +92,8 @@ static void save_guilty(struct engine *e, const struct detector_file *file, uint
 
 	log_error("engine", "the line at %s:%llu ended the engine before this one; it is skipped: %s",
 		  file->path, (unsigned long long)offset, escape_text(text, sizeof text, line));
-	snprintf(path, sizeof path, "%s/guilty-lines", e->conf->statedir);
+	/* The first configuration's: a reload does not move the state directory. */
+	snprintf(path, sizeof path, "%s/guilty-lines", e->start.conf->statedir);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		log_warning("engine", "cannot save it to '%s': %s", path, strerror(errno));
@@ -129,7 +130,8 @@ void lines_notice(void *ctx, const struct detector_file *file, const char *text)
 static void on_open(void *ctx, struct source *source)
 {
 	struct engine_source *s = ctx;
-	const struct protocol_open o = {.source = s->index};
+	const struct protocol_open o = {.source = s->index,
+					.generation = s->engine->generation};
 
 	(void)source;
 	if (channel_send(s->engine->channel, PROTOCOL_OPEN, &o, 1, -1) < 0)
@@ -194,7 +196,6 @@ static void on_lines(void *ctx, struct source *source, const char *path, struct 
 	}
 	detector_block(e->detector, &f->detector, s->conf->jails, s->conf->njails, block->text,
 		       block->offset, now, true);
-	e->resume.head->counters.bytes_read += block->end - block->offset;
 	resume_done(&e->resume, f->row, block->end);
 	if (!source_busy(source))
 		s->busy_since_ns = 0;
@@ -236,14 +237,16 @@ static const struct source_hooks hooks = {
 
 /* --- answers of the enforcer ------------------------------------------------------------------ */
 
-static struct source *source_at(struct engine *e, uint32_t index)
+static struct source *source_at(struct engine *e, uint32_t index, uint32_t generation)
 {
-	return index < e->nsources ? e->sources[index].source : NULL;
+	if (generation != e->generation || index >= e->nsources)
+		return NULL;
+	return e->sources[index].source;
 }
 
 void lines_file(struct engine *e, const struct protocol_file *f, int fd)
 {
-	struct source *s = source_at(e, f->source);
+	struct source *s = source_at(e, f->source, f->generation);
 
 	if (s)
 		source_file(s, f->path, fd, f->error);
@@ -253,7 +256,7 @@ void lines_file(struct engine *e, const struct protocol_file *f, int fd)
 
 void lines_dir(struct engine *e, const struct protocol_file *f, int fd)
 {
-	struct source *s = source_at(e, f->source);
+	struct source *s = source_at(e, f->source, f->generation);
 
 	if (s)
 		source_dir(s, f->path, fd, f->entries);
@@ -263,13 +266,14 @@ void lines_dir(struct engine *e, const struct protocol_file *f, int fd)
 
 void lines_opened(struct engine *e, const struct protocol_open *o)
 {
-	struct source *s = source_at(e, o->source);
+	struct source *s = source_at(e, o->source, o->generation);
 
+	if (!s)
+		return;
 	if (o->left_out)
 		log_warning("source", "%s: %u files are too many and left out",
 			    e->sources[o->source].conf->name, o->left_out);
-	if (s)
-		source_opened(s);
+	source_opened(s);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -307,6 +311,7 @@ int lines_open(struct engine *e, struct error *err)
 {
 	struct source_conf *list = sources_list(e->conf, &e->arena, &e->nsources);
 
+	e->generation++;
 	if (watch_fd() < 0) {
 		int r = share_inotify(e, err);
 

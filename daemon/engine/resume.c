@@ -152,7 +152,7 @@ struct resume_file *resume_file(struct resume *r, uint64_t source, uint64_t dev,
 
 void resume_done(struct resume *r, struct resume_file *f, uint64_t offset)
 {
-	r->head->counters.lines_read += r->head->hand_file != 0;
+	resume_count(r, offset);
 	/* In this order a SIGKILL between any two stores leaves the same position. */
 	r->head->hand_offset = offset;
 	__atomic_signal_fence(__ATOMIC_RELEASE);

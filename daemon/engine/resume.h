@@ -84,13 +84,22 @@ int resume_attach(int fd, const struct conf *conf, bool crashed, struct resume *
 struct resume_file *resume_file(struct resume *r, uint64_t source, uint64_t dev, uint64_t ino,
 				bool *ret_known);
 
+/* The line in hand ends at `offset` of its file: it is read, whatever comes now. */
+static inline void resume_count(struct resume *r, uint64_t offset)
+{
+	if (!r->head->hand_file)
+		return;
+	r->head->counters.lines_read++;
+	r->head->counters.bytes_read += offset - r->head->hand_offset;
+}
+
 /*
  * The line at this offset is being looked at; the hot path's few stores. A line is counted when the next
  * one begins, so one that is cut short by a crash is counted by the engine that gets past it.
  */
 static inline void resume_line(struct resume *r, const struct resume_file *f, uint64_t offset)
 {
-	r->head->counters.lines_read += r->head->hand_file != 0;
+	resume_count(r, offset);
 	r->head->hand_offset = offset;
 	__atomic_signal_fence(__ATOMIC_RELEASE);
 	r->head->hand_file = (uint32_t)(f - r->head->files) + 1;

@@ -83,6 +83,7 @@ struct engine {
 
 	struct engine_source *sources;
 	size_t nsources;
+	uint32_t generation; /* of the list: answers to questions of an older one are dropped */
 	struct resume resume;
 	struct resume_guilty guilty;
 	struct detector *detector;

@@ -502,8 +502,7 @@ static void meet(struct source *s, struct file *f, const char *path)
 	mark_dirty(f);
 }
 
-/* Where to start: what was there before us is decided by the user of the source, the rest is new.
- */
+/* What was there before us starts where the user of the source says, the rest is new. */
 static int start_position(struct source *s, struct file *f)
 {
 	const struct missing *m = find_missing(s, f->path);

@@ -8,20 +8,24 @@
  * 100 ms.
  *
  * What is promised, with writers that append:
- * - only '\n' ends a line; an unfinished line waits in the file (nothing is copied) until it ends;
- * - each line comes once, in the order of its file. A file that lost its name is read to its end
- * and watched on, since its writers go on until they reopen. It is given up when 4 younger ones
- * lost the same name, or when a writer closed it, or none was ever seen, and then nothing was heard
- * of it for 600 s (60 s when it was closed and deleted, so that its disk space becomes free);
- * - a file that was truncated, even if it has grown again beyond the old position, is read from its
+ *
+ * Only '\n' ends a line; an unfinished line waits in the file (nothing is copied) until it ends.
+ *
+ * Each line comes once, in the order of its file. A file that lost its name is read to its end and
+ * watched on, since its writers go on until they reopen. It is given up when 4 younger ones lost
+ * the same name, or when a writer closed it, or none was ever seen, and then nothing was heard of
+ * it for 600 s (60 s when it was closed and deleted, so that its disk space becomes free).
+ *
+ * A file that was truncated, even if it has grown again beyond the old position, is read from its
  * start: the last 64 bytes read are compared at each look. The hole that a writer without O_APPEND
- * leaves in front
- *   (`> logs.out`, then truncated) is skipped;
- * - files that are there at the first opening, and those that were unreadable, start where
+ * leaves in front (`> logs.out`, then truncated) is skipped.
+ *
+ * Files that are there at the first opening, and those that were unreadable, start where
  * hooks.start says; files that appear later are new and start at 0. An offset within a line is
- * moved to its start;
- * - the same inode under two names is read once (first name of the last opening).
- * What cannot be promised: lines that are truncated away before they were read.
+ * moved to its start. The same inode under two names is read once (first name of the last opening).
+ *
+ * What cannot be promised: lines that are truncated away before they were read, and files that lose
+ * their name again before they could be opened.
  *
  * Work per wake-up is bounded: SOURCE_BLOCK_BYTES of a source, then the loop goes round. No memory
  * is allocated after files are open; no timer runs while nothing happens, except with `polling` (or
@@ -36,11 +40,11 @@
 
 #include "daemon/base/slice.h"
 
-#define SOURCE_BLOCK_BYTES                                                                         \
-	((size_t)256 * 1024) /* longest line that comes whole; most text of one block              \
-			      */
-#define SOURCE_HEAD_BYTES ((size_t)64 * 1024) /* what is kept of a longer one */
-#define SOURCE_FILES_MAX 320u		      /* of a source, files that lost their name included */
+/* The longest line that comes whole, and most text of a block; what is kept of a longer one. */
+#define SOURCE_BLOCK_BYTES ((size_t)256 * 1024)
+#define SOURCE_HEAD_BYTES ((size_t)64 * 1024)
+/* Of one source, files that lost their name included. */
+#define SOURCE_FILES_MAX 320u
 
 struct ev_loop;
 struct source;
@@ -52,9 +56,8 @@ struct source_file_id {
 struct source_block {
 	struct slice text; /* whole lines, each ends in '\n'; valid during the call */
 	uint64_t offset;   /* file position of text's first byte */
-	uint64_t end;	   /* and of the first byte after what was consumed: where to go on after a
-			      restart */
-	bool cut; /* one line, too long: its head with a '\n' put behind; the rest was skipped */
+	uint64_t end;	   /* and of the first byte after what was consumed: go on here later */
+	bool cut;	   /* one line, too long: its head and a '\n'; the rest was skipped */
 };
 
 /*
@@ -78,8 +81,7 @@ struct source_hooks {
 	/* Lines to work on. */
 	void (*lines)(void *ctx, struct source *s, const char *path, struct source_file_id id,
 		      const struct source_block *block);
-	/* Where to start in a file that was there before us: 0, size, or found by search. fd is
-	 * borrowed. */
+	/* Where to start in a file that was there before us, e.g. by search. fd is borrowed. */
 	int64_t (*start)(void *ctx, struct source *s, const char *path, struct source_file_id id,
 			 int fd, uint64_t size, uint32_t fingerprint);
 	/* For the log and for status. */
@@ -99,8 +101,7 @@ const char *source_name(const struct source *s);
 
 /* First request (stdin: starts reading). */
 void source_begin(struct source *s);
-/* Asks again. Files that the patterns match only now count as new: a changed path needs a new
- * source. */
+/* Asks again. What patterns match only now counts as new: a changed path needs a new source. */
 void source_reopen(struct source *s);
 
 /* The answers. fd is owned from here; fd -1 with a negative err: not opened. */

@@ -354,8 +354,7 @@ static int place(struct node *n, int fd, uint32_t mask)
 
 		return err == EACCES ? ask_helper(n, fd, mask) : -(err > 0 ? err : EIO);
 	}
-	/* Names are not kept in step, but the one just added is right. The kernel tells the same.
-	 */
+	/* The library does not tell the descriptor, and finds stale ones by name: ask again. */
 	wd = inotify_add_watch(state.fd, self, mask | IN_MASK_ADD);
 	if (wd < 0)
 		return -errno;
@@ -432,6 +431,7 @@ static int get_node(int fd, uint32_t mask, struct node **ret_node)
 		if (r < 0) {
 			unlink_node(n);
 			free(n);
+			return r;
 		}
 	}
 	*ret_node = n;

@@ -35,26 +35,22 @@ struct watch; /* one subscription */
 enum watch_kind {
 	WATCH_FILE,   /* written, closed by a writer, renamed, link count or mode changed */
 	WATCH_SELF,   /* of a directory only: is it moved or deleted itself */
-	WATCH_ENTRIES /* of a directory: names appear, vanish, change their mode; and all of
-			 WATCH_SELF */
+	WATCH_ENTRIES /* names come, go, change their mode; and all of WATCH_SELF */
 };
 
 enum watch_event {
 	WATCH_WRITTEN = 1, /* includes truncation */
 	WATCH_CLOSED = 2,  /* somebody who could write has closed it */
-	WATCH_CHANGED =
-		4, /* mode, owner, times or link count; of a directory: of one of its entries */
-	WATCH_ENTRY = 8,  /* a name came or went */
-	WATCH_MOVED = 16, /* it was renamed or deleted itself */
-	WATCH_LOST = 32, /* no event will come any more: deleted, unmounted, or the helper failed */
-	WATCH_LOOK = 64	 /* events may have been missed (queue overflow, watch placed late): look
-			    yourself */
+	WATCH_CHANGED = 4, /* mode, owner, times, link count; of a directory: of an entry */
+	WATCH_ENTRY = 8,   /* a name came or went */
+	WATCH_MOVED = 16,  /* it was renamed or deleted itself */
+	WATCH_LOST = 32,   /* no more events: deleted, unmounted, or the helper failed */
+	WATCH_LOOK = 64	   /* events may have been missed (overflow, late watch): look yourself */
 };
 
 typedef void watch_fn(void *ctx, unsigned events);
 
-/* 0, or -errno: -EMFILE (fs.inotify.max_user_instances), -ENOENT (no /proc), -ERANGE (descriptor >=
- * 1024). */
+/* 0 or -errno: -EMFILE (fs.inotify.max_user_instances), -ENOENT (no /proc), -ERANGE (fd > 1023). */
 int watch_init(struct ev_loop *loop);
 void watch_fini(void); /* all subscriptions must be removed before */
 
@@ -75,10 +71,9 @@ void watch_remove(struct watch *w);
 
 /*
  * `ask` is called inside watch_add after EACCES. It hands fd (the caller's, borrowed) and the
- * inotify mask to a process that may read the file and has watch_fd(): that one calls
- * inotify_add_watch(inotify,
- * "/proc/self/fd/N", mask) and its result comes back by watch_added. Returns 0, or -errno: not
- * asked.
+ * inotify mask to a process that may read the file and has watch_fd(): that one places a watch on
+ * its /proc/self/fd/N with this mask, and the result comes back by watch_added. Returns 0, or
+ * -errno: not asked.
  */
 typedef int watch_helper_fn(void *ctx, uint32_t token, int fd, uint32_t mask);
 void watch_set_helper(watch_helper_fn *ask, void *ctx);

@@ -62,8 +62,8 @@ def configuration(tap):
                 ("bad time", "bantime", "soon", ""), ("bad address", "ignoreip", "300.1.1.1", ""),
                 ("unknown filter", "filter", "nosuch", ""), ("bad port", "port", "70000", "")):
             jail, line = changed(good, key, value)
-            wrong = key if hint else value
-            refused(name, jail, {}, [f"jail.conf:{line}:", f"'{wrong}'", hint])
+            wrong = f"'{key}'" if hint else f"{value}'"
+            refused(name, jail, {}, [f"jail.conf:{line}:", wrong, hint])
         refused("no section", "enabled = yes\n", {}, ["jail.conf:1:", "enabled"])
         broken = "[Definition]\nfailregex = ^<HOST> ok$\n            ^<HOST> (unclosed\n"
         said = refused("bad expression", good, {"filter.d/lab.conf": broken},

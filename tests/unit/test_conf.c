@@ -772,7 +772,7 @@ static void quick(void **state)
 	assert_int_equal(conf.jails[0].rules[0].maxretry, 3);
 	assert_int_equal(conf.jails[0].nlogpaths, 3);
 	assert_string_equal(conf.jails[0].logpaths[0].text, "/var/log/a b.log");
-	assert_string_equal(conf.jails[0].logpaths[1].text, "/x/\\*\\[1]%(y)s tail");
+	assert_string_equal(conf.jails[0].logpaths[1].text, "/x/[*][[]1]%(y)s tail");
 	snprintf(wanted, sizeof wanted, "%s/rel;.out", cwd);
 	assert_string_equal(conf.jails[0].logpaths[2].text, wanted);
 	conf_free(&conf);

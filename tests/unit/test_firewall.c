@@ -345,7 +345,8 @@ static void test_set_full(void **state)
 		assert_int_equal(inforce.waiting, 20);
 		assert_int_equal(firewall_counters(fw)->full, 20);
 		assert_int_equal(firewall_state(fw, &text), -ENFILE);
-		assert_non_null(strstr(text, "20 of 30 bans are not in the kernel: set full"));
+		assert_non_null(
+			strstr(text, "20 of 30 bans and 0 unbans are not in the kernel: set full"));
 		/* A ban that is there can still be changed, and other sets have room. */
 		assert_int_equal(ban(fw, "10.0.0.1", 50), 0);
 		assert_int_equal(left_s(fw, "10.0.0.1"), 50);
@@ -363,6 +364,37 @@ static void test_set_full(void **state)
 		assert_int_equal(inforce.waiting, 10);
 		finish(fw);
 	}
+}
+
+/* An unban in a transaction that fails for another set's sake must not be lost. */
+static void test_unban_is_not_lost(void **state)
+{
+	struct addr a = address("192.0.2.1");
+	struct inforce_ban b = ban_of("2001:db8::1", 100, 0);
+	struct firewall *fw;
+	struct now now;
+
+	(void)state;
+	NEED_NETNS();
+	fw = open_firewall();
+	ban(fw, "192.0.2.1", 600);
+	ban(fw, "192.0.2.2", 600);
+	ban(fw, "2001:db8::2", 600);
+	nft("delete table inet tailban");
+	settle(fw); /* the next repair has to wait */
+	nft("flush chain inet tailban prerouting; delete set inet tailban ban6");
+	now = clock_now();
+	assert_int_equal(firewall_unban(fw, &a, 0, NULL, now), 1);
+	assert_int_equal(firewall_ban(fw, &b, NULL, now), 0);
+	assert_true(firewall_commit(fw, now) < 0);
+	expect_listed("192.0.2.1 ", true);
+	now.mono_ns += 2 * CLOCK_SECOND_NS;
+	firewall_work(fw, now);
+	expect_listed("192.0.2.1 ", false);
+	expect_listed("192.0.2.2 ", true);
+	expect_listed("2001:db8::1 ", true);
+	assert_int_equal(firewall_work(fw, now), -1);
+	finish(fw);
 }
 
 static void test_back_off(void **state)
@@ -738,6 +770,7 @@ static void test_keep_edges(void **state)
 					   "2001:db8::/64", "2001:db8:0:1::/64", "ff00::/8"};
 	struct netlist keep = {0};
 	struct firewall *fw;
+	struct error err;
 
 	(void)state;
 	NEED_NETNS();
@@ -763,7 +796,11 @@ static void test_keep_edges(void **state)
 		netlist_add(&keep, &a);
 	}
 	netlist_seal(&keep);
-	assert_int_equal(firewall_keep(fw, &keep, NULL), 0);
+	memset(&err, 0, sizeof err);
+	if (firewall_keep(fw, &keep, &err) == 0)
+		assert_int_equal(err.code, 0);
+	else /* without rights outside of the user namespace the socket's buffer is small */
+		assert_non_null(strstr(err.text, "the ignore list (20000 networks) is too long"));
 	netlist_free(&keep);
 	finish(fw);
 }
@@ -827,7 +864,8 @@ static void test_lost_notifications(void **state)
 	unlink(path);
 	settle(fw);
 	assert_true(firewall_counters(fw)->checks >= 1);
-	assert_int_equal(told.repaired, 1);
+	assert_int_equal(firewall_counters(fw)->repairs, 1);
+	assert_int_equal(told.repaired, 0); /* nobody to blame */
 	assert_in_range(left_s(fw, "10.0.0.99"), 697, 699);
 	nft("delete table inet other");
 	finish(fw);
@@ -912,6 +950,32 @@ static void test_bans_wait_for_the_repair(void **state)
 	finish(fw);
 }
 
+/* The sentence names what is missing. */
+static void test_without_the_right(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	NEED_NETNS();
+	pid = fork();
+	if (pid == 0) {
+		struct firewall_options options = {.inforce = &inforce, .maxbans = 100};
+		struct firewall *fw = NULL;
+		struct error err = {0};
+
+		if (setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0)
+			_exit(9); /* one id only in this user namespace */
+		if (firewall_open(&options, clock_now(), &fw, &err) != -EPERM || fw)
+			_exit(1);
+		_exit(strstr(err.text, "CAP_NET_ADMIN is missing") ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 9)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 static struct ev_loop *loop_done;
 
 static void on_repaired_in_loop(void *ctx, uint32_t bans, uint32_t pid, const char *name)
@@ -962,6 +1026,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_refuses_nonsense, clean),
 		cmocka_unit_test_teardown(test_burst, clean),
 		cmocka_unit_test_teardown(test_set_full, clean),
+		cmocka_unit_test_teardown(test_unban_is_not_lost, clean),
 		cmocka_unit_test_teardown(test_back_off, clean),
 		cmocka_unit_test_teardown(test_flush_is_repaired, clean),
 		cmocka_unit_test_teardown(test_flush_under_a_commit, clean),
@@ -978,6 +1043,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_pace, clean),
 		cmocka_unit_test_teardown(test_repair_war, clean),
 		cmocka_unit_test_teardown(test_bans_wait_for_the_repair, clean),
+		cmocka_unit_test_teardown(test_without_the_right, clean),
 		cmocka_unit_test_teardown(test_loop, clean),
 	};
 

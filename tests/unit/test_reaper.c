@@ -294,6 +294,7 @@ static void test_crowd_in_a_loop(void **state)
 	char text[32];
 	struct addr late = address("127.9.0.1");
 	int late_client;
+	int64_t start_ns;
 
 	(void)state;
 	NEED_NETNS();
@@ -317,11 +318,14 @@ static void test_crowd_in_a_loop(void **state)
 		a = address(text);
 		assert_int_equal(reaper_add(r, &a, &one_port), 0);
 	}
+	start_ns = clock_now().mono_ns;
 	reaper_run(r);
 	assert_true(reaper_busy(r)); /* more than the first slices hold */
 	assert_int_equal(reaper_add(r, &late, &one_port), 0);
 	reaper_run(r); /* joins the next round */
 	ev_run(loop, 0);
+	print_message("%d bans, %d sockets: killed in %.2f ms\n", CROWD + 1, CROWD + 1,
+		      (double)(clock_now().mono_ns - start_ns) / 1e6);
 	assert_false(reaper_busy(r));
 	assert_int_equal(told.rounds, 2);
 	assert_int_equal(told.killed, CROWD + 1);
@@ -344,8 +348,6 @@ static void test_without_the_right(void **state)
 
 	(void)state;
 	NEED_NETNS();
-	if (geteuid() != 0)
-		skip();
 	listener = netns_listen("127.0.0.1", PORT);
 	client = netns_connect("127.0.0.9", "127.0.0.1", PORT);
 	pid = fork();
@@ -363,10 +365,12 @@ static void test_without_the_right(void **state)
 			      : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, WIFEXITED(status) && WEXITSTATUS(status) == 9 ? status : 0);
 	assert_int_equal(fate(client), 0);
 	close(client);
 	close(listener);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 9)
+		skip(); /* one id only in this user namespace */
+	assert_int_equal(status, 0);
 }
 
 int main(void)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sources on real files in a real loop: every kind of rotation, with an opener in the same process.
- */
+/* Sources on real files in a real loop: every kind of rotation, the opener in this process. */
 #include "daemon/source/source.h"
 
 #include "daemon/enforcer/logfile.h"
@@ -1209,7 +1208,8 @@ static void rotate(struct writer *w)
 		snprintf(target, sizeof(target), "../../files/%u", n);
 		snprintf(name, sizeof(name), "files/%u", n);
 		close(open(at(lab, name), O_WRONLY | O_CREAT, 0644));
-		symlink(target, at(lab, "p/d/link"));
+		if (symlink(target, at(lab, "p/d/link")) < 0)
+			fail_msg("symlink: %s", strerror(errno));
 		rename(at(lab, "p/d/link"), at(lab, "p/d/app.log"));
 		break;
 	case 5:

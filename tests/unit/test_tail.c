@@ -157,8 +157,7 @@ static void test_long_lines(void **state)
 	assert_int_equal(lab->tail.lines, 8);
 }
 
-/* The position is a line's start at all times: who comes back after a crash reads the line again.
- */
+/* The position is a line's start at all times: after a crash the line is read again. */
 static void test_position_in_long_line(void **state)
 {
 	struct lab *lab = *state;
