@@ -2,13 +2,13 @@
 /*
  * tailban ban and unban: by hand.
  *
- * All addresses are checked before anything is sent; then they go out in requests of CHUNK addresses over one
- * connection. `ban --force` speaks to the privileged process by a socket of its own, past the engine.
+ * All addresses are checked before anything is sent; then they go out in requests of CHUNK
+ * addresses over one connection. `ban --force` speaks to the privileged process by a socket of its
+ * own, past the engine.
  */
 #include "client/link.h"
 #include "client/options.h"
 #include "client/text.h"
-#include "daemon/base/escape.h"
 #include "daemon/base/ignore.h"
 #include "daemon/config/times.h"
 #include "daemon/enforcer/protocol.h"
@@ -48,7 +48,6 @@ struct tally {
 	const struct client *c;
 	const char *done, *many; /* "is banned", "banned" */
 	size_t total, shown, ok, refused, absent, failed;
-	int64_t removed;
 };
 
 /* --- addresses -------------------------------------------------------------------------------- */
@@ -74,20 +73,23 @@ static int add_target(struct targets *t, struct slice text)
 
 static int add_words(const struct client *c, struct targets *t, char **words, int n)
 {
-	char text[200];
-
 	for (int i = 0; i < n; i++) {
 		int r = add_target(t, slice_str(words[i]));
 
 		if (r == -EINVAL)
-			return client_usage(c, "'%s' is no address or network",
-					    escape_text(text, sizeof text, slice_str(words[i])));
+			return client_usage(c, "'%s' is no address or network", words[i]);
 		if (r < 0) {
 			client_complain("out of memory");
 			return CLIENT_AWAY;
 		}
 	}
 	return CLIENT_YES;
+}
+
+static const char *cut(struct slice text, char *buf, size_t size)
+{
+	snprintf(buf, size, "%.*s", (int)(text.n < size ? text.n : size), text.p);
+	return buf;
 }
 
 /* One line of a list: an address or nothing; the rest behind # is comment. */
@@ -99,7 +101,7 @@ static int add_line(struct targets *t, struct slice line, const char *path, size
 
 	if (r == -EINVAL)
 		client_complain("%s:%zu: no address or network: '%s'", path, number,
-				escape_text(shown, sizeof shown, text));
+				cut(text, shown, sizeof shown));
 	else if (r < 0)
 		client_complain("%s:%zu: out of memory", path, number);
 	else if (t->n > LIST_MAX)
@@ -169,7 +171,8 @@ static void take_results(struct tally *t, json_t *results)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(results, i, one) {
+	json_array_foreach(results, i, one)
+	{
 		const char *result = json_string_value(json_object_get(one, "result"));
 
 		count(t, result ? result : "error");
@@ -214,14 +217,14 @@ static json_t *chunk_json(const struct target *list, size_t n)
 	return array;
 }
 
-/* ban answers with the results, unban with them and a number. */
+/* ban answers with the results, unban with an object that has them. */
 static void take_answer(struct tally *t, json_t *data)
 {
-	t->removed += json_integer_value(json_object_get(data, "removed"));
 	take_results(t, json_is_array(data) ? data : json_object_get(data, "results"));
 }
 
-static int send_chunks(struct tally *t, const char *cmd, json_t *common, const struct targets *targets)
+static int send_chunks(struct tally *t, const char *cmd, json_t *common,
+		       const struct targets *targets)
 {
 	struct link link;
 	int r = link_open(&link, t->c);
@@ -260,22 +263,28 @@ static int send_bans(struct tally *t, const struct ban_options *o, const struct 
 static json_t *force_result(const struct protocol_ban *b)
 {
 	char addr[ADDR_STRLEN], text[200] = "";
-	const char *result = b->result == 0 ? "ok" : b->result == ERROR_REFUSED ? "refused" : "error";
+	const char *result = b->result == 0		  ? "ok"
+			     : b->result == ERROR_REFUSED ? "refused"
+							  : "error";
 
 	if (b->result == ERROR_REFUSED)
 		snprintf(text, sizeof text, "not even by force (%s)",
-			 b->reason < IGNORE_NREASONS ? ignore_reason_name((enum ignore_reason)b->reason)
-						     : "unknown");
+			 b->reason < IGNORE_NREASONS
+				 ? ignore_reason_name((enum ignore_reason)b->reason)
+				 : "unknown");
 	else if (b->result)
 		snprintf(text, sizeof text, "%s", error_name(b->result));
-	return json_pack("{s:s, s:s, s:s}", "addr", addr_format(&b->addr, addr), "result", result, "text",
-			 text);
+	return json_pack("{s:s, s:s, s:s}", "addr", addr_format(&b->addr, addr), "result", result,
+			 "text", text);
 }
 
 static int force_one(struct tally *t, const struct ban_options *o, const struct target *target)
 {
-	struct protocol_ban b = {.addr = target->addr, .jail = PROTOCOL_JAIL_HAND, .source = BAN_HAND,
-				 .flags = PROTOCOL_BAN_KILL, .since_wall_s = time(NULL)};
+	struct protocol_ban b = {.addr = target->addr,
+				 .jail = PROTOCOL_JAIL_HAND,
+				 .source = BAN_HAND,
+				 .flags = PROTOCOL_BAN_KILL,
+				 .since_wall_s = time(NULL)};
 	int64_t seconds = o->for_s ? o->for_s : BY_FORCE_S;
 	json_t *list, *one;
 	int fd = link_force(t->c);
@@ -290,7 +299,8 @@ static int force_one(struct tally *t, const struct ban_options *o, const struct 
 		   recv(fd, &b, sizeof b, 0) == (ssize_t)sizeof b;
 	close(fd);
 	if (!answered) {
-		client_complain("no answer at '%s.force': only root may ban by force", t->c->socket);
+		client_complain("no answer at '%s.force': only root may ban by force",
+				t->c->socket);
 		return CLIENT_AWAY;
 	}
 	one = force_result(&b);
@@ -300,7 +310,8 @@ static int force_one(struct tally *t, const struct ban_options *o, const struct 
 	return CLIENT_YES;
 }
 
-static int send_by_force(struct tally *t, const struct ban_options *o, const struct targets *targets)
+static int send_by_force(struct tally *t, const struct ban_options *o,
+			 const struct targets *targets)
 {
 	int r = CLIENT_YES;
 
@@ -320,7 +331,8 @@ static int parse_for(const struct client *c, struct ban_options *o)
 		return CLIENT_YES;
 	}
 	if (times_parse(slice_str(o->lasts), &o->for_s) < 0 || o->for_s <= 0)
-		return client_usage(c, "--for takes a time such as 1h 30m, or ever, not '%s'", o->lasts);
+		return client_usage(c, "--for takes a time such as 1h 30m, or ever, not '%s'",
+				    o->lasts);
 	if (o->for_s > FOR_MAX_S)
 		return client_usage(c, "--for: '%s' is more than 100 years; say ever", o->lasts);
 	return CLIENT_YES;
@@ -340,9 +352,9 @@ static int check_words(const struct client *c, const struct ban_options *o, int 
 int ban_command(struct client *c, int argc, char **argv)
 {
 	struct ban_options o = {0};
-	const struct option own[] = {
-		{"file", 0, &o.file, NULL},     {"jail", 'j', &o.jail, NULL}, {"for", 0, &o.lasts, NULL},
-		{"reason", 0, &o.reason, NULL}, {"force", 0, NULL, &o.force}, {NULL, 0, NULL, NULL}};
+	const struct option own[] = {{"file", 0, &o.file, NULL},   {"jail", 'j', &o.jail, NULL},
+				     {"for", 0, &o.lasts, NULL},   {"reason", 0, &o.reason, NULL},
+				     {"force", 0, NULL, &o.force}, {NULL, 0, NULL, NULL}};
 	int n = options_parse(c, argc, argv, own, false), r;
 	struct targets targets = {0};
 	struct tally tally = {.c = c, .done = "is banned", .many = "banned"};
@@ -367,19 +379,23 @@ int ban_command(struct client *c, int argc, char **argv)
 static int add_me(const struct client *c, struct targets *t)
 {
 	const char *session = getenv("SSH_CONNECTION");
-	char shown[200];
 	struct slice addr;
 
 	if (!session)
 		session = getenv("SSH_CLIENT");
 	if (!session)
-		return client_usage(c, "--me: this is no ssh session, SSH_CONNECTION is not set (sudo drops "
-				       "it: sudo --preserve-env=SSH_CONNECTION tailban unban --me)");
+		return client_usage(
+			c, "--me: this is no ssh session, SSH_CONNECTION is not set (sudo drops "
+			   "it: sudo --preserve-env=SSH_CONNECTION tailban unban --me)");
 	addr = slice_head(slice_str(session), strcspn(session, " "));
 	if (add_target(t, addr) < 0)
-		return client_usage(c, "--me: no address in SSH_CONNECTION '%s'",
-				    escape_text(shown, sizeof shown, slice_str(session)));
+		return client_usage(c, "--me: no address in SSH_CONNECTION '%s'", session);
 	return CLIENT_YES;
+}
+
+static void say_removed(json_int_t n)
+{
+	printf("%" JSON_INTEGER_FORMAT " ban%s lifted\n", n, n == 1 ? "" : "s");
 }
 
 static int unban_all(struct tally *t, json_t *args)
@@ -393,7 +409,8 @@ static int unban_all(struct tally *t, json_t *args)
 	if (r != CLIENT_YES)
 		return r;
 	results = json_object_get(data, "results");
-	json_array_foreach(results, i, one) {
+	json_array_foreach(results, i, one)
+	{
 		const char *result = json_string_value(json_object_get(one, "result"));
 
 		count(t, result ? result : "error");
@@ -401,8 +418,7 @@ static int unban_all(struct tally *t, json_t *args)
 	if (t->c->json)
 		link_print(results);
 	else
-		printf("%" JSON_INTEGER_FORMAT " bans lifted\n",
-		       json_integer_value(json_object_get(data, "removed")));
+		say_removed(json_integer_value(json_object_get(data, "removed")));
 	json_decref(data);
 	if (t->failed)
 		return CLIENT_REFUSED;
@@ -421,8 +437,10 @@ int unban_command(struct client *c, int argc, char **argv)
 {
 	const char *jail = NULL;
 	bool all = false, me = false;
-	const struct option own[] = {{"all", 0, NULL, &all}, {"me", 0, NULL, &me},
-				     {"jail", 'j', &jail, NULL}, {NULL, 0, NULL, NULL}};
+	const struct option own[] = {{"all", 0, NULL, &all},
+				     {"me", 0, NULL, &me},
+				     {"jail", 'j', &jail, NULL},
+				     {NULL, 0, NULL, NULL}};
 	int n = options_parse(c, argc, argv, own, false), r;
 	struct targets targets = {0};
 	struct tally tally = {.c = c, .done = "is not banned any more", .many = "unbanned"};

@@ -2,13 +2,12 @@
 /*
  * tailban banned: the ban list.
  *
- * Without an order the JSON is printed as the pages come in, in constant memory; a daemon that goes away
- * meanwhile leaves it unfinished, with status 3.
+ * Without an order the JSON is printed as the pages come in, in constant memory; a daemon that goes
+ * away meanwhile leaves it unfinished, with status 3.
  */
 #include "client/link.h"
 #include "client/options.h"
 #include "client/rows.h"
-#include "daemon/base/escape.h"
 #include "daemon/config/suggest.h"
 
 #include <stdio.h>
@@ -17,7 +16,8 @@
 static const struct {
 	const char *name;
 	enum rows_order order;
-} orders[] = {{"end", ROWS_END}, {"hits", ROWS_HITS}, {"dropped", ROWS_DROPPED}, {"since", ROWS_SINCE}};
+} orders[] = {
+	{"end", ROWS_END}, {"hits", ROWS_HITS}, {"dropped", ROWS_DROPPED}, {"since", ROWS_SINCE}};
 #define ORDERS (sizeof orders / sizeof orders[0])
 
 struct banned {
@@ -33,15 +33,15 @@ static void say_missing(const struct banned *b, json_t *missing)
 	json_t *addr;
 	size_t i;
 
-	json_array_foreach(missing, i, addr)
-		if (!b->json)
-			printf("%s is not banned\n", text_json(addr, text));
+	json_array_foreach(missing, i, addr) if (!b->json)
+		printf("%s is not banned\n", text_json(addr, text));
 }
 
 static void take_page(void *ctx, json_t *data)
 {
 	struct banned *b = ctx;
-	json_t *bans = json_object_get(data, "bans"), *missing = json_object_get(data, "missing"), *ban;
+	json_t *bans = json_object_get(data, "bans"), *missing = json_object_get(data, "missing"),
+	       *ban;
 	size_t i;
 
 	b->missing += json_array_size(missing);
@@ -50,8 +50,7 @@ static void take_page(void *ctx, json_t *data)
 		rows_add(&b->rows, bans);
 		return;
 	}
-	json_array_foreach(bans, i, ban)
-		link_print_item(ban, &b->printed);
+	json_array_foreach(bans, i, ban) link_print_item(ban, &b->printed);
 }
 
 static void print(struct banned *b, enum rows_order order)

@@ -9,9 +9,9 @@
  *   NAME.c      one subcommand each (ban.c also holds unban, they send the same way)
  *   replay.c    runs the detector itself, in this process; no daemon is needed
  *
- * A subcommand returns the exit status. What it has to complain about goes to stderr as one sentence.
- * Text of the daemon may hold attackers' bytes: it is printed through escape_text only, with --json as
- * ASCII.
+ * A subcommand returns the exit status. What it has to complain about goes to stderr as one
+ * sentence. Text of the daemon may hold attackers' bytes: it is printed through escape_text only,
+ * with --json as ASCII.
  */
 #ifndef TAILBAN_CLIENT_CLIENT_H
 #define TAILBAN_CLIENT_CLIENT_H
@@ -20,10 +20,10 @@
 #include <stddef.h>
 
 enum client_exit {
-	CLIENT_YES,     /* done, found */
-	CLIENT_NO,      /* nothing found, was not banned */
-	CLIENT_USAGE,   /* a word of the command line is wrong */
-	CLIENT_AWAY,    /* no daemon answers */
+	CLIENT_YES,	/* done, found */
+	CLIENT_NO,	/* nothing found, was not banned */
+	CLIENT_USAGE,	/* a word of the command line is wrong */
+	CLIENT_AWAY,	/* no daemon answers */
 	CLIENT_REFUSED, /* the daemon says no */
 };
 
@@ -36,14 +36,16 @@ struct client {
 struct subcommand {
 	const char *name;
 	int (*run)(struct client *c, int argc, char **argv); /* argv[0] is the name */
-	const char *arguments;                                /* "[JAIL]" */
-	const char *help;                                     /* a line */
+	const char *arguments;				     /* "[JAIL]" */
+	const char *help;				     /* a line */
 };
 
-/* "tailban: text", and how the command is used when there is one. Returns CLIENT_USAGE. */
-__attribute__((format(printf, 2, 3))) int client_usage(const struct client *c, const char *format, ...);
-
-/* "tailban: text" on stderr. */
+/*
+ * "tailban: text" on stderr, escaped as a whole: words of the command line may be an attacker's.
+ * The first adds how the command is used and returns CLIENT_USAGE.
+ */
+__attribute__((format(printf, 2, 3))) int client_usage(const struct client *c, const char *format,
+						       ...);
 __attribute__((format(printf, 1, 2))) void client_complain(const char *format, ...);
 
 void client_print_command(const struct subcommand *command);

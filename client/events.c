@@ -48,22 +48,31 @@ static void print_json(const struct event *v, const char *jail)
 {
 	struct addr host = *v->addr;
 	char addr[ADDR_STRLEN];
-	json_t *duration = v->duration_s == CLOCK_FOREVER ? json_null() : json_integer(v->duration_s), *o;
+	json_t *duration =
+		       v->duration_s == CLOCK_FOREVER ? json_null() : json_integer(v->duration_s),
+	       *o;
 
 	host.plen = (uint8_t)addr_bits(&host);
-	o = json_pack("{s:s, s:I, s:s, s:i, s:s, s:o, s:I, s:o, s:I, s:o}", "event", v->name, "time",
-		      (json_int_t)v->time_s, "addr", addr_format(&host, addr), "prefix",
-		      (int)v->addr->plen, "jail", jail, "duration", duration, "line", (json_int_t)v->line,
-		      "file", utf8(v->file), "offset", (json_int_t)v->offset, "reason", utf8(v->reason));
+	o = json_pack("{s:s, s:I, s:s, s:i, s:s, s:o, s:I, s:o, s:I, s:o}", "event", v->name,
+		      "time", (json_int_t)v->time_s, "addr", addr_format(&host, addr), "prefix",
+		      (int)v->addr->plen, "jail", jail, "duration", duration, "line",
+		      (json_int_t)v->line, "file", utf8(v->file), "offset", (json_int_t)v->offset,
+		      "reason", utf8(v->reason));
 	json_dumpf(o, stdout, JSON_ENSURE_ASCII | JSON_COMPACT);
 	putchar('\n');
 	json_decref(o);
 }
 
-static struct event of_offence(const struct detector_offence *o, const char *name, const char *reason)
+static struct event of_offence(const struct detector_offence *o, const char *name,
+			       const char *reason)
 {
-	return (struct event){.name = name, .time_s = o->time_s, .addr = &o->prefix, .jail = o->jail,
-			      .line = o->file->lines, .offset = o->offset, .file = o->file->path,
+	return (struct event){.name = name,
+			      .time_s = o->time_s,
+			      .addr = &o->prefix,
+			      .jail = o->jail,
+			      .line = o->file->lines,
+			      .offset = o->offset,
+			      .file = o->file->path,
 			      .reason = reason};
 }
 
@@ -78,7 +87,8 @@ static const struct rule_conf *rule_of(const struct events *e, uint16_t jail, ui
 }
 
 /* "werkzeug-probe: 2 different paths in 10m" */
-static const char *ban_reason(const struct rule_conf *rule, unsigned offences, char *buf, size_t size)
+static const char *ban_reason(const struct rule_conf *rule, unsigned offences, char *buf,
+			      size_t size)
 {
 	char window[TIMES_STRLEN];
 
@@ -107,7 +117,8 @@ void events_offence(struct events *e, const struct detector_offence *o)
 	e->offences++;
 	if (!e->json)
 		return;
-	snprintf(reason, sizeof reason, "%s: %u of %u", rule->filter.name, o->count, rule->maxretry);
+	snprintf(reason, sizeof reason, "%s: %u of %u", rule->filter.name, o->count,
+		 rule->maxretry);
 	v = of_offence(o, "offence", reason);
 	print_json(&v, jail_name(e, o->jail));
 }
@@ -131,7 +142,8 @@ static void remember_ignored(struct events *e, const struct detector_offence *o,
 	e->ignored[i].count++;
 }
 
-void events_refused(struct events *e, const struct detector_offence *o, const struct ignore_hit *why)
+void events_refused(struct events *e, const struct detector_offence *o,
+		    const struct ignore_hit *why)
 {
 	char reason[IGNORE_TEXT_BYTES];
 	struct event v;
@@ -151,22 +163,24 @@ static void print_ban(const struct events *e, const struct detector_offence *o, 
 
 	if (duration_s != CLOCK_FOREVER)
 		times_format(duration_s, lasts, sizeof lasts);
-	printf("%s  %-18s for %-10s %s", text_time(o->time_s, when), addr_format(&o->prefix, addr), lasts,
-	       reason);
+	printf("%s  %-18s for %-10s %s", text_time(o->time_s, when), addr_format(&o->prefix, addr),
+	       lasts, reason);
 	if (strcmp(jail_name(e, o->jail), rule_of(e, o->jail, o->rule)->filter.name) != 0)
 		printf(", jail %s", jail_name(e, o->jail));
 	if (before)
 		printf(", banned %u time%s before", before, before == 1 ? "" : "s");
-	printf(", %s %" PRIu64, e->by_offset ? "byte" : "line", e->by_offset ? o->offset : o->file->lines);
+	printf(", %s %" PRIu64, e->by_offset ? "byte" : "line",
+	       e->by_offset ? o->offset : o->file->lines);
 	if (e->many_files)
 		printf(" of %s", escape_text(file, sizeof file, slice_str(o->file->path)));
 	putchar('\n');
 }
 
-void events_ban(struct events *e, const struct detector_offence *o, int64_t duration_s, unsigned before)
+void events_ban(struct events *e, const struct detector_offence *o, int64_t duration_s,
+		unsigned before)
 {
-	const struct ban seen = {.addr = o->prefix, .until_wall_s = CLOCK_FOREVER,
-				 .end_mono_ns = CLOCK_FOREVER};
+	const struct ban seen = {
+		.addr = o->prefix, .until_wall_s = CLOCK_FOREVER, .end_mono_ns = CLOCK_FOREVER};
 	char reason[200];
 	struct event v;
 
@@ -184,9 +198,13 @@ void events_ban(struct events *e, const struct detector_offence *o, int64_t dura
 
 void events_unban(struct events *e, const struct ban *b)
 {
-	struct event v = {.name = "unban", .time_s = b->until_wall_s,
-			  .duration_s = b->until_wall_s - b->since_wall_s, .addr = &b->addr,
-			  .line = e->file->lines + 1, .file = e->file->path, .reason = "time is over"};
+	struct event v = {.name = "unban",
+			  .time_s = b->until_wall_s,
+			  .duration_s = b->until_wall_s - b->since_wall_s,
+			  .addr = &b->addr,
+			  .line = e->file->lines + 1,
+			  .file = e->file->path,
+			  .reason = "time is over"};
 
 	e->unbans++;
 	if (e->json)
@@ -200,11 +218,11 @@ static void print_ignored(const struct events *e)
 	for (size_t i = 0; i < e->nignored; i++) {
 		if (i == 0)
 			puts("Never banned, whatever they do:");
-		printf("  %s: %" PRIu64 " offences\n", ignore_format(&e->ignored[i].why, 0, text),
+		printf("  %s (offences: %" PRIu64 ")\n", ignore_format(&e->ignored[i].why, 0, text),
 		       e->ignored[i].count);
 	}
 	if (e->more_ignored)
-		printf("  and others: %" PRIu64 " offences\n", e->more_ignored);
+		printf("  and others (offences: %" PRIu64 ")\n", e->more_ignored);
 }
 
 void events_summary(const struct events *e)
@@ -219,13 +237,13 @@ void events_summary(const struct events *e)
 	}
 	if (e->nbans)
 		putchar('\n');
-	printf("%" PRIu64 " lines from %s to %s: %" PRIu64 " offences\n", e->lines,
-	       text_time(e->first_s, from), text_time(e->last_s, to), e->offences);
+	printf("From %s to %s: lines %" PRIu64 ", offences %" PRIu64 "\n",
+	       text_time(e->first_s, from), text_time(e->last_s, to), e->lines, e->offences);
 	if (e->nbans)
-		printf("%u addresses would have been banned, %" PRIu64 " bans in all, %" PRIu64
-		       " still in force at the end\n",
+		printf("Would have been banned: addresses %u, bans %" PRIu64
+		       ", still in force at the end %" PRIu64 "\n",
 		       bans_count(e->seen), e->nbans, e->nbans - e->unbans);
 	else
-		puts("nobody would have been banned");
+		puts("Nobody would have been banned.");
 	print_ignored(e);
 }

@@ -2,8 +2,8 @@
 /*
  * What `tailban replay` tells: one JSON object a line, or a list of bans and a summary for people.
  *
- * {"event":"offence"|"ban"|"unban"|"refused","time","addr","prefix","jail","duration","line","file",
- * "offset","reason"}; duration in seconds, null for ever, 0 where there is none.
+ * {"event":"offence"|"ban"|"unban"|"refused","time","addr","prefix","jail","duration","line",
+ * "file","offset","reason"}; duration in seconds, null for ever, 0 where there is none.
  */
 #ifndef TAILBAN_CLIENT_EVENTS_H
 #define TAILBAN_CLIENT_EVENTS_H
@@ -38,8 +38,10 @@ void events_fini(struct events *e);
 void events_at(struct events *e, const struct detector_file *file, int64_t time_s);
 
 void events_offence(struct events *e, const struct detector_offence *o);
-void events_refused(struct events *e, const struct detector_offence *o, const struct ignore_hit *why);
-void events_ban(struct events *e, const struct detector_offence *o, int64_t duration_s, unsigned before);
+void events_refused(struct events *e, const struct detector_offence *o,
+		    const struct ignore_hit *why);
+void events_ban(struct events *e, const struct detector_offence *o, int64_t duration_s,
+		unsigned before);
 void events_unban(struct events *e, const struct ban *b);
 
 /* For people; with json nothing. */

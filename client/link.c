@@ -2,7 +2,6 @@
 /* The way to the daemon: see link.h. Every failure ends in a sentence and an exit status. */
 #include "client/link.h"
 #include "daemon/base/error.h"
-#include "daemon/base/escape.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -101,7 +100,8 @@ static int send_all(const struct link *l, const char *p, size_t n)
 
 static int send_request(const struct link *l, const char *cmd, json_t *args)
 {
-	json_t *o = json_pack("{s:i, s:s, s:o}", "v", 1, "cmd", cmd, "args", args ? args : json_object());
+	json_t *o = json_pack("{s:i, s:s, s:o}", "v", 1, "cmd", cmd, "args",
+			      args ? args : json_object());
 	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	int r;
 
@@ -189,8 +189,9 @@ static int failure(json_t *o)
 	struct error err = {.line = (unsigned)json_integer_value(json_object_get(o, "line"))};
 	char line[1200];
 
-	escape_text(err.text, sizeof err.text, slice_str(text ? text : "the daemon fails and says nothing"));
-	escape_text(err.file, sizeof err.file, slice_str(file));
+	snprintf(err.text, sizeof err.text, "%s",
+		 text ? text : "the daemon fails and says nothing");
+	snprintf(err.file, sizeof err.file, "%s", file ? file : "");
 	client_complain("%s", error_format(&err, line, sizeof line));
 	for (size_t i = 0; code && i < sizeof codes / sizeof codes[0]; i++)
 		if (!strcmp(codes[i].code, code))
@@ -216,7 +217,8 @@ int link_ask(struct link *l, const char *cmd, json_t *args, json_t **ret_data)
 	return r;
 }
 
-int link_pages(struct link *l, const char *cmd, json_t *args, void (*page)(void *ctx, json_t *data), void *ctx)
+int link_pages(struct link *l, const char *cmd, json_t *args, void (*page)(void *ctx, json_t *data),
+	       void *ctx)
 {
 	int r = send_request(l, cmd, args);
 	bool end = false;

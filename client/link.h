@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The way to the daemon: one connection, one request at a time; see the control socket in tailban(1).
+ * The way to the daemon: one connection, one request at a time; see the control socket in
+ * tailban(1).
  *
- * Everything that goes wrong is said on stderr and becomes an exit status: no daemon (CLIENT_AWAY, with the
- * socket's name and a hint), an answer that is a failure (by its code), a daemon that is silent for
- * LINK_PATIENCE_S.
+ * Everything that goes wrong is said on stderr and becomes an exit status: no daemon (CLIENT_AWAY,
+ * with the socket's name and a hint), an answer that is a failure (by its code), a daemon that is
+ * silent for LINK_PATIENCE_S.
  */
 #ifndef TAILBAN_CLIENT_LINK_H
 #define TAILBAN_CLIENT_LINK_H

@@ -33,7 +33,8 @@ int logreader_open(struct logreader *r, const char *path)
 	struct stat st;
 	int more;
 
-	*r = (struct logreader){.fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : dup(STDIN_FILENO)};
+	*r = (struct logreader){.fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+					   : dup(STDIN_FILENO)};
 	if (r->fd < 0)
 		return -errno;
 	if (fstat(r->fd, &st) == 0 && S_ISDIR(st.st_mode))
@@ -60,7 +61,11 @@ struct slice logreader_ahead(const struct logreader *r)
 
 bool logreader_is_compressed(const struct logreader *r)
 {
-	static const struct slice magics[] = {{"\x1f\x8b", 2}, {"\xfd" "7zXZ", 5}, {"BZh", 3},
+	static const struct slice magics[] = {{"\x1f\x8b", 2},
+					      {"\xfd"
+					       "7zXZ",
+					       5},
+					      {"BZh", 3},
 					      {"\x28\xb5\x2f\xfd", 4}};
 	struct slice head = logreader_ahead(r);
 

@@ -2,8 +2,8 @@
 /*
  * A log file read to its end, line by line, in blocks of LOGREADER_BLOCK bytes.
  *
- * Lines end at '\n' only, which is part of them; a last one without gets it. Of a line longer than a block
- * the head (SOURCE_HEAD_BYTES) is kept, as the engine does. Errors are negative errno.
+ * Lines end at '\n' only, which is part of them; a last one without gets it. Of a line longer than
+ * a block the head (SOURCE_HEAD_BYTES) is kept, as the engine does. Errors are negative errno.
  */
 #ifndef TAILBAN_CLIENT_LOGREADER_H
 #define TAILBAN_CLIENT_LOGREADER_H
@@ -16,7 +16,7 @@ struct logreader {
 	int fd;
 	bool eof;
 	char *buf;
-	size_t at, n;    /* what is not handed out yet */
+	size_t at, n;	 /* what is not handed out yet */
 	uint64_t offset; /* of buf[at] in the file */
 };
 

@@ -7,6 +7,7 @@
 #include "client/client.h"
 #include "client/options.h"
 #include "client/text.h"
+#include "daemon/base/escape.h"
 #include "daemon/config/suggest.h"
 
 #include <stdarg.h>
@@ -19,7 +20,8 @@ static int version_command(struct client *c, int argc, char **argv);
 static int help_command(struct client *c, int argc, char **argv);
 
 static const struct subcommand commands[] = {
-	{"status", status_command, "[JAIL]", "what the daemon does and how it is; with JAIL: that jail and its bans"},
+	{"status", status_command, "[JAIL]",
+	 "what the daemon does and how it is; with JAIL: that jail and its bans"},
 	{"banned", banned_command, "[--jail J] [--sort end|hits|dropped] [ADDR...]",
 	 "the ban list; with ADDR: status 0 when all of them are banned"},
 	{"ban", ban_command,
@@ -36,33 +38,39 @@ static const struct subcommand commands[] = {
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 /* Fixed names of what later versions bring. */
-static const char *const later[] = {"conns", "doctor", "test",  "lint",   "top",
+static const char *const later[] = {"conns",  "doctor",	 "test",   "lint",   "top",
 				    "report", "metrics", "events", "config", "import"};
 #define LATER (sizeof later / sizeof later[0])
+
+/* Words of the command line and of the daemon may be an attacker's. */
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
+{
+	char raw[1500], text[3000];
+
+	vsnprintf(raw, sizeof raw, format, args);
+	fprintf(stderr, "tailban: %s\n", escape_text(text, sizeof text, slice_str(raw)));
+}
 
 void client_complain(const char *format, ...)
 {
 	va_list args;
 
-	fputs("tailban: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	say(format, args);
 	va_end(args);
-	fputc('\n', stderr);
 }
 
 int client_usage(const struct client *c, const char *format, ...)
 {
 	va_list args;
 
-	fputs("tailban: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	say(format, args);
 	va_end(args);
 	if (c->command)
-		fprintf(stderr, "\nusage: tailban %s %s\n", c->command->name, c->command->arguments);
+		fprintf(stderr, "usage: tailban %s %s\n", c->command->name, c->command->arguments);
 	else
-		fputs("\nsee: tailban help\n", stderr);
+		fputs("see: tailban help\n", stderr);
 	return CLIENT_USAGE;
 }
 

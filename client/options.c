@@ -92,7 +92,8 @@ static int short_option(struct parser *p, const char *word)
 	return unknown(p, word);
 }
 
-int options_parse(struct client *c, int argc, char **argv, const struct option *own, bool until_word)
+int options_parse(struct client *c, int argc, char **argv, const struct option *own,
+		  bool until_word)
 {
 	struct parser p = {.client = c, .argc = argc, .argv = argv};
 	int words = 0, r = 0;

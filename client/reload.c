@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* tailban reload: the configuration again, all or nothing; what is wrong is said with file and line. */
+/* tailban reload: the configuration again, all or nothing; what is wrong is said with file and
+ * line. */
 #include "client/link.h"
 #include "client/options.h"
 

@@ -2,11 +2,11 @@
 /*
  * tailban replay: old logs through the real detector, in the logs' own time.
  *
- * Nothing reaches the kernel and no daemon is asked. The lines of several logs are put in order by their dates
- * (a line without one goes with the line before it); the date of a line is the clock, by which bans end. Since
- * clients can write dates into a log, one that is more than a day ahead is the clock only when the next line
- * agrees. A log that cannot be read ends the command with status 2, a line that cannot be used is left, as the
- * engine does.
+ * Nothing reaches the kernel and no daemon is asked. The lines of several logs are put in order by
+ * their dates (a line without one goes with the line before it); the date of a line is the clock,
+ * by which bans end. Since clients can write dates into a log, one that is more than a day ahead is
+ * the clock only when the next line agrees. A log that cannot be read ends the command with status
+ * 2, a line that cannot be used is left, as the engine does.
  */
 #include "client/events.h"
 #include "client/logreader.h"
@@ -72,9 +72,15 @@ static void on_refused(void *ctx, const struct detector_offence *o, const struct
 static void on_ban(void *ctx, const struct detector_offence *o, int64_t duration_s, unsigned before)
 {
 	struct replay *p = ctx;
-	struct ban b = {.addr = o->prefix, .jail = o->jail, .source = BAN_LOG, .since_wall_s = o->time_s,
-			.until_wall_s = CLOCK_FOREVER, .end_mono_ns = CLOCK_FOREVER, .count = before,
-			.rule = o->rule, .offences = o->count};
+	struct ban b = {.addr = o->prefix,
+			.jail = o->jail,
+			.source = BAN_LOG,
+			.since_wall_s = o->time_s,
+			.until_wall_s = CLOCK_FOREVER,
+			.end_mono_ns = CLOCK_FOREVER,
+			.count = before,
+			.rule = o->rule,
+			.offences = o->count};
 
 	if (duration_s != CLOCK_FOREVER) {
 		b.until_wall_s = o->time_s + duration_s;
@@ -123,7 +129,8 @@ static int load(struct replay *p, char **paths, int npaths)
 	if (p->o.dir)
 		r = conf_load(p->o.dir, conf_datadir(), &p->conf, &errs);
 	else
-		r = conf_quick((const char *const *)paths, (size_t)npaths, conf_datadir(), &p->conf, &errs);
+		r = conf_quick((const char *const *)paths, (size_t)npaths, conf_datadir(), &p->conf,
+			       &errs);
 	r = r < 0 ? print_errors(&errs) : CLIENT_YES;
 	conf_errors_free(&errs);
 	p->jails = calloc(p->conf.njails + 1, sizeof p->jails[0]);
@@ -169,7 +176,8 @@ static int fill_ignore(struct replay *p)
 /* Zeroed pages, which are there when they are touched. */
 static void *map(size_t bytes)
 {
-	void *region = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *region =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return region == MAP_FAILED ? NULL : region;
 }
@@ -335,7 +343,8 @@ static void one_line(struct replay *p, struct log *log)
 	now.mono_ns = p->clock_s * CLOCK_SECOND_NS;
 	events_at(&p->events, &log->file, p->clock_s);
 	bans_expire(p->bans, now.mono_ns, UINT32_MAX, on_end, p);
-	detector_block(p->detector, &log->file, p->jails, p->njails, log->line, log->offset, now, false);
+	detector_block(p->detector, &log->file, p->jails, p->njails, log->line, log->offset, now,
+		       false);
 }
 
 static int run(struct replay *p)
@@ -352,16 +361,26 @@ static int run(struct replay *p)
 
 /* --- the command ------------------------------------------------------------------------------ */
 
-/* A zone name or a POSIX string; anything else would silently be UTC. */
+/* "CET-1CEST", "<+03>-3": a name and an offset. */
+static bool is_posix_zone(const char *tz)
+{
+	size_t n = tz[0] == '<' ? strcspn(tz, ">") + 1 : strcspn(tz, "+-0123456789/");
+
+	if (n < 3 || n >= strlen(tz))
+		return false;
+	tz += n;
+	tz += *tz == '+' || *tz == '-';
+	return *tz >= '0' && *tz <= '9';
+}
+
+/* Anything else would silently be UTC. */
 static bool zone_exists(const char *tz)
 {
 	char path[512];
-	size_t letters = tz[0] == '<' ? strcspn(tz, ">") : strcspn(tz, "+-0123456789,");
 
-	if (letters >= 3 && tz[letters == strlen(tz) ? 0 : letters] && strpbrk(tz, "0123456789") &&
-	    !strchr(tz, '/'))
+	if (is_posix_zone(tz))
 		return true;
-	if (!tz[0] || tz[0] == '/' || strstr(tz, ".."))
+	if (!tz[0] || tz[0] == '/' || tz[0] == '.' || strstr(tz, ".."))
 		return false;
 	snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", tz);
 	return access(path, R_OK) == 0;
@@ -381,7 +400,8 @@ static int parse(struct client *c, struct options *o)
 	o->now_s = o->now ? (int64_t)now_s : clock_wall_s(clock_now());
 	o->since_s = INT64_MIN;
 	if (o->since && (times_parse(slice_str(o->since), &back_s) < 0 || back_s <= 0))
-		return client_usage(c, "--since takes a time such as 10m or 2h, not '%s'", o->since);
+		return client_usage(c, "--since takes a time such as 10m or 2h, not '%s'",
+				    o->since);
 	if (o->since)
 		o->since_s = o->now_s - back_s;
 	return CLIENT_YES;
@@ -390,8 +410,10 @@ static int parse(struct client *c, struct options *o)
 int replay_command(struct client *c, int argc, char **argv)
 {
 	struct replay p = {0};
-	const struct option own[] = {{"config", 'c', &p.o.dir, NULL}, {"since", 0, &p.o.since, NULL},
-				     {"now", 0, &p.o.now, NULL},      {"tz", 0, &p.o.tz, NULL},
+	const struct option own[] = {{"config", 'c', &p.o.dir, NULL},
+				     {"since", 0, &p.o.since, NULL},
+				     {"now", 0, &p.o.now, NULL},
+				     {"tz", 0, &p.o.tz, NULL},
 				     {NULL, 0, NULL, NULL}};
 	int n = options_parse(c, argc, argv, own, false), r;
 

@@ -57,14 +57,16 @@ void rows_add(struct rows *rows, json_t *bans)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(bans, i, o) {
+	json_array_foreach(bans, i, o)
+	{
 		json_t *until = json_object_get(o, "until");
 		struct row *row = new_row(rows);
 
 		*row = (struct row){.addr = prefix_of(o),
 				    .confirmed = json_is_true(json_object_get(o, "confirmed")),
 				    .since = number(o, "since"),
-				    .until = json_is_integer(until) ? json_integer_value(until) : INT64_MAX,
+				    .until = json_is_integer(until) ? json_integer_value(until)
+								    : INT64_MAX,
 				    .count = number(o, "count"),
 				    .killed = number(o, "killed"),
 				    .dropped_packets = number(o, "dropped_packets"),
@@ -126,9 +128,10 @@ static int by_dropped(const void *a, const void *b)
 
 void rows_sort(struct rows *rows, enum rows_order order)
 {
-	static int (*const orders[])(const void *, const void *) = {
-		[ROWS_SINCE] = by_since, [ROWS_END] = by_end, [ROWS_HITS] = by_hits,
-		[ROWS_DROPPED] = by_dropped};
+	static int (*const orders[])(const void *, const void *) = {[ROWS_SINCE] = by_since,
+								    [ROWS_END] = by_end,
+								    [ROWS_HITS] = by_hits,
+								    [ROWS_DROPPED] = by_dropped};
 
 	if (rows->n)
 		qsort(rows->list, rows->n, sizeof rows->list[0], orders[order]);
@@ -154,9 +157,9 @@ void rows_unique(struct rows *rows)
 enum { ADDRESS, JAIL, SINCE, ENDS, BEFORE, KILLED, PACKETS, BYTES, REASON, NCOLUMNS };
 
 static const struct text_column columns[NCOLUMNS] = {
-	[ADDRESS] = {"ADDRESS", false}, [JAIL] = {"JAIL", false},        [SINCE] = {"SINCE", false},
-	[ENDS] = {"ENDS IN", true},     [BEFORE] = {"BEFORE", true},     [KILLED] = {"KILLED", true},
-	[PACKETS] = {"DROPPED", true},  [BYTES] = {"BYTES", true},       [REASON] = {"REASON", false},
+	[ADDRESS] = {"ADDRESS", false}, [JAIL] = {"JAIL", false},    [SINCE] = {"SINCE", false},
+	[ENDS] = {"ENDS IN", true},	[BEFORE] = {"BEFORE", true}, [KILLED] = {"KILLED", true},
+	[PACKETS] = {"DROPPED", true},	[BYTES] = {"BYTES", true},   [REASON] = {"REASON", false},
 };
 
 static void reason_cell(const struct row *row, char *buf)
@@ -182,15 +185,33 @@ static void cell(const void *ctx, size_t i, size_t column, char *buf)
 	const struct row *row = &rows->list[i];
 
 	switch (column) {
-	case ADDRESS: addr_format(&row->addr, buf); break;
-	case JAIL: escape_text(buf, TEXT_CELL_BYTES, slice_str(row->jail)); break;
-	case SINCE: text_time(row->since, buf); break;
-	case ENDS: ends_cell(rows, row, buf); break;
-	case BEFORE: snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->count); break;
-	case KILLED: snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->killed); break;
-	case PACKETS: snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->dropped_packets); break;
-	case BYTES: text_bytes((uint64_t)row->dropped_bytes, buf); break;
-	case REASON: reason_cell(row, buf); break;
+	case ADDRESS:
+		addr_format(&row->addr, buf);
+		break;
+	case JAIL:
+		escape_text(buf, TEXT_CELL_BYTES, slice_str(row->jail));
+		break;
+	case SINCE:
+		text_time(row->since, buf);
+		break;
+	case ENDS:
+		ends_cell(rows, row, buf);
+		break;
+	case BEFORE:
+		snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->count);
+		break;
+	case KILLED:
+		snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->killed);
+		break;
+	case PACKETS:
+		snprintf(buf, TEXT_CELL_BYTES, "%" PRId64, row->dropped_packets);
+		break;
+	case BYTES:
+		text_bytes((uint64_t)row->dropped_bytes, buf);
+		break;
+	case REASON:
+		reason_cell(row, buf);
+		break;
 	}
 }
 
@@ -209,8 +230,8 @@ json_t *rows_json(const struct row *row)
 			 addr_format(&host, addr), "prefix", (int)row->addr.plen, "jail", row->jail,
 			 "since", (json_int_t)row->since, "until",
 			 row->until == INT64_MAX ? json_null() : json_integer(row->until), "count",
-			 (json_int_t)row->count, "killed", (json_int_t)row->killed, "dropped_packets",
-			 (json_int_t)row->dropped_packets, "dropped_bytes",
-			 (json_int_t)row->dropped_bytes, "source", row->source, "reason", row->reason,
-			 "confirmed", (int)row->confirmed);
+			 (json_int_t)row->count, "killed", (json_int_t)row->killed,
+			 "dropped_packets", (json_int_t)row->dropped_packets, "dropped_bytes",
+			 (json_int_t)row->dropped_bytes, "source", row->source, "reason",
+			 row->reason, "confirmed", (int)row->confirmed);
 }

@@ -2,8 +2,8 @@
 /*
  * Bans as the client keeps them: a million take about 200 MB, as JSON objects ten times that.
  *
- * Filled from pages of the daemon, sorted, printed as a table or as the JSON they came as. What a page lacks
- * is zero or empty.
+ * Filled from pages of the daemon, sorted, printed as a table or as the JSON they came as. What a
+ * page lacks is zero or empty.
  */
 #ifndef TAILBAN_CLIENT_ROWS_H
 #define TAILBAN_CLIENT_ROWS_H

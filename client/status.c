@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tailban status: what the daemon does and how it is, on one page; with a jail: its counters, files and bans.
+ * tailban status: what the daemon does and how it is, on one page; with a jail: its counters, files
+ * and bans.
  *
  * The daemon's JSON is taken as it comes: what is missing is shown as "-".
  */
@@ -12,17 +13,26 @@
 #include <time.h>
 
 static const struct text_key source_keys[] = {
-	{"path", {"LOG", false}},     {"position", {"POSITION", true}}, {"lag_bytes", {"BEHIND", true}},
-	{"lines", {"LINES", true}},   {"state", {"STATE", false}},      {NULL, {NULL, false}}};
+	{"path", {"LOG", false}},	 {"position", {"POSITION", true}},
+	{"lag_bytes", {"BEHIND", true}}, {"lines", {"LINES", true}},
+	{"state", {"STATE", false}},	 {NULL, {NULL, false}}};
 
-static const struct text_key service_keys[] = {
-	{"port", {"PORT", true}},   {"pid", {"PID", true}},     {"descriptors", {"DESCRIPTORS", true}},
-	{"limit", {"LIMIT", true}}, {"text", {"SERVICE", false}}, {NULL, {NULL, false}}};
+static const struct text_key service_keys[] = {{"port", {"PORT", true}},
+					       {"pid", {"PID", true}},
+					       {"descriptors", {"DESCRIPTORS", true}},
+					       {"limit", {"LIMIT", true}},
+					       {"text", {"SERVICE", false}},
+					       {NULL, {NULL, false}}};
 
-static const struct text_key rule_keys[] = {
-	{"filter", {"FILTER", false}},   {"maxretry", {"MAXRETRY", true}}, {"findtime", {"FINDTIME", true}},
-	{"distinct", {"DISTINCT", false}}, {"lines", {"LINES", true}},     {"failed", {"FAILED", true}},
-	{"ignored", {"IGNORED", true}},  {"limit_hits", {"GAVE UP", true}}, {NULL, {NULL, false}}};
+static const struct text_key rule_keys[] = {{"filter", {"FILTER", false}},
+					    {"maxretry", {"MAXRETRY", true}},
+					    {"findtime", {"FINDTIME (s)", true}},
+					    {"distinct", {"DISTINCT", false}},
+					    {"lines", {"LINES", true}},
+					    {"failed", {"FAILED", true}},
+					    {"ignored", {"IGNORED", true}},
+					    {"limit_hits", {"GAVE UP", true}},
+					    {NULL, {NULL, false}}};
 
 /* "title  " and what follows on the same line. */
 static void label(const char *title)
@@ -37,7 +47,8 @@ static void print_pairs(json_t *o)
 	const char *key, *between = "";
 	json_t *value;
 
-	json_object_foreach(o, key, value) {
+	json_object_foreach(o, key, value)
+	{
 		printf("%s%s %s", between, key, text_json(value, text));
 		between = ", ";
 	}
@@ -50,8 +61,7 @@ static void print_list(json_t *list)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach(list, i, item)
-		printf("%s%s", i ? ", " : "", text_json(item, text));
+	json_array_foreach(list, i, item) printf("%s%s", i ? ", " : "", text_json(item, text));
 	puts(json_array_size(list) ? "" : "none");
 }
 
@@ -73,8 +83,10 @@ static void print_head(json_t *o)
 	text_styled(TEXT_HEAD, "tailban %s", text_json(json_object_get(o, "version"), text));
 	printf(": ");
 	text_styled(ready ? TEXT_GOOD : TEXT_BAD, ready ? "ready" : "not ready");
-	printf(", up %s (since %s)%s%s\n", text_duration(uptime, lasts), text_time(time(NULL) - uptime, since),
-	       json_is_true(json_object_get(o, "dry_run")) ? ", dry run: nothing reaches the kernel" : "",
+	printf(", up %s (since %s)%s%s\n", text_duration(uptime, lasts),
+	       text_time(time(NULL) - uptime, since),
+	       json_is_true(json_object_get(o, "dry_run")) ? ", dry run: nothing reaches the kernel"
+							   : "",
 	       json_is_false(json_object_get(o, "jit")) ? ", no JIT: matching is slow" : "");
 }
 
@@ -127,7 +139,8 @@ static void print_health(json_t *health)
 
 	putchar('\n');
 	text_styled(TEXT_HEAD, "HEALTH\n");
-	json_object_foreach(health, key, value) {
+	json_object_foreach(health, key, value)
+	{
 		/* Counters that are zero and texts that are empty say nothing. */
 		if ((json_is_integer(value) && !json_integer_value(value)) ||
 		    (json_is_string(value) && !json_string_length(value)))

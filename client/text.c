@@ -15,8 +15,10 @@
 
 static bool coloured;
 
-static const char *const styles[] = {
-	[TEXT_PLAIN] = "", [TEXT_HEAD] = "\x1b[1m", [TEXT_GOOD] = "\x1b[32m", [TEXT_BAD] = "\x1b[1;31m"};
+static const char *const styles[] = {[TEXT_PLAIN] = "",
+				     [TEXT_HEAD] = "\x1b[1m",
+				     [TEXT_GOOD] = "\x1b[32m",
+				     [TEXT_BAD] = "\x1b[1;31m"};
 
 void text_set_up(const struct client *c)
 {
@@ -66,7 +68,8 @@ const char *text_duration(int64_t s, char buf[static TEXT_TIME_BYTES])
 	n = snprintf(buf, TEXT_TIME_BYTES, "%" PRId64 "%c", s / units[i].seconds, units[i].letter);
 	s = i < 3 ? s % units[i].seconds / units[i + 1].seconds : 0;
 	if (s)
-		snprintf(buf + n, TEXT_TIME_BYTES - (size_t)n, " %" PRId64 "%c", s, units[i + 1].letter);
+		snprintf(buf + n, TEXT_TIME_BYTES - (size_t)n, " %" PRId64 "%c", s,
+			 units[i + 1].letter);
 	return buf;
 }
 
@@ -124,7 +127,8 @@ static void print_cell(enum text_style style, const char *text, int wide, bool r
 }
 
 void text_table(const struct text_column *columns, size_t ncolumns, size_t nrows,
-		void (*cell)(const void *ctx, size_t row, size_t column, char *buf), const void *ctx)
+		void (*cell)(const void *ctx, size_t row, size_t column, char *buf),
+		const void *ctx)
 {
 	char buf[TEXT_CELL_BYTES];
 	int widths[COLUMNS_MAX];
@@ -141,7 +145,8 @@ void text_table(const struct text_column *columns, size_t ncolumns, size_t nrows
 		}
 	}
 	for (size_t i = 0; i < ncolumns; i++)
-		print_cell(TEXT_HEAD, columns[i].title, widths[i], columns[i].right, i + 1 == ncolumns);
+		print_cell(TEXT_HEAD, columns[i].title, widths[i], columns[i].right,
+			   i + 1 == ncolumns);
 	putchar('\n');
 	for (size_t row = 0; row < nrows; row++) {
 		for (size_t i = 0; i < ncolumns; i++) {

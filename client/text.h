@@ -2,8 +2,8 @@
 /*
  * Text for people: tables, times, sizes, colours.
  *
- * Colour only when stdout is a terminal, --no-color is not given, NO_COLOR is unset and TERM is not dumb.
- * Widths count characters, not bytes (wide ones count as one).
+ * Colour only when stdout is a terminal, --no-color is not given, NO_COLOR is unset and TERM is not
+ * dumb. Widths count characters, not bytes (wide ones count as one).
  */
 #ifndef TAILBAN_CLIENT_TEXT_H
 #define TAILBAN_CLIENT_TEXT_H
@@ -22,7 +22,8 @@ enum text_style { TEXT_PLAIN, TEXT_HEAD, TEXT_GOOD, TEXT_BAD };
 void text_set_up(const struct client *c);
 
 /* printf in a style. */
-__attribute__((format(printf, 2, 3))) void text_styled(enum text_style style, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void text_styled(enum text_style style, const char *format,
+						       ...);
 
 /* "2026-02-01 12:00:00 CET" */
 const char *text_time(int64_t epoch_s, char buf[static TEXT_TIME_BYTES]);
@@ -42,11 +43,12 @@ struct text_column {
 };
 
 /*
- * A table with a head line. cell() fills buf (TEXT_CELL_BYTES) with what may be printed as it is; it is called
- * twice for each cell, first for the widths.
+ * A table with a head line. cell() fills buf (TEXT_CELL_BYTES) with what may be printed as it is;
+ * it is called twice for each cell, first for the widths.
  */
 void text_table(const struct text_column *columns, size_t ncolumns, size_t nrows,
-		void (*cell)(const void *ctx, size_t row, size_t column, char *buf), const void *ctx);
+		void (*cell)(const void *ctx, size_t row, size_t column, char *buf),
+		const void *ctx);
 
 /* A table of an array of objects: one column for each key (keys end with NULL). */
 struct text_key {

@@ -2,8 +2,8 @@
 /*
  * tailban why: the story of an address, oldest first.
  *
- * The log lines in it are the attackers' own words: all of it goes through escape_text. A line that is no
- * UTF-8 comes in base64 as well and is shown byte by byte.
+ * The log lines in it are the attackers' own words: all of it goes through escape_text. A line that
+ * is no UTF-8 comes in base64 as well and is shown byte by byte.
  */
 #include "client/link.h"
 #include "client/options.h"
@@ -22,7 +22,8 @@ static const char *value(json_t *o, const char *key, char *buf)
 
 static int digit(char c)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	const char *at = c ? strchr(digits, c) : NULL;
 
 	return at ? (int)(at - digits) : -1;
@@ -61,10 +62,11 @@ static void print_line(json_t *event)
 	       json_is_true(json_object_get(event, "cut")) ? " ..." : "");
 }
 
-/* "for 1h", "3 sockets", "2 of the kind": what the verdict's number means. */
+/* "for 1h", "3 sockets", "(2 in the window)": what the verdict's number means. */
 static void print_number(json_t *event)
 {
-	json_t *duration = json_object_get(event, "duration"), *sockets = json_object_get(event, "sockets");
+	json_t *duration = json_object_get(event, "duration"),
+	       *sockets = json_object_get(event, "sockets");
 	json_t *count = json_object_get(event, "count");
 	char text[TEXT_TIME_BYTES];
 
@@ -75,7 +77,7 @@ static void print_number(json_t *event)
 	if (sockets)
 		printf(" %" JSON_INTEGER_FORMAT " sockets", json_integer_value(sockets));
 	if (count)
-		printf(" %" JSON_INTEGER_FORMAT, json_integer_value(count));
+		printf(" (%" JSON_INTEGER_FORMAT " in the window)", json_integer_value(count));
 }
 
 static void print_event(json_t *event, const char *whose)
@@ -113,16 +115,19 @@ static void print_ban(json_t *ban, int64_t now_s)
 		puts(" for ever");
 	printf("  because of %s\n", value(ban, "reason", a));
 	printf("  banned %s times before; ", value(ban, "count", a));
-	printf("%s sockets killed, %s packets ", value(ban, "killed", a), value(ban, "dropped_packets", b));
+	printf("%s sockets killed, %s packets ", value(ban, "killed", a),
+	       value(ban, "dropped_packets", b));
 	printf("(%s) dropped\n",
-	       text_bytes((uint64_t)json_integer_value(json_object_get(ban, "dropped_bytes")), when));
+	       text_bytes((uint64_t)json_integer_value(json_object_get(ban, "dropped_bytes")),
+			  when));
 	if (json_is_false(json_object_get(ban, "confirmed")))
 		text_styled(TEXT_BAD, "  the kernel has not taken it yet\n");
 }
 
 static void print_story(json_t *o)
 {
-	json_t *bans = json_object_get(o, "banned"), *history = json_object_get(o, "history"), *item;
+	json_t *bans = json_object_get(o, "banned"), *history = json_object_get(o, "history"),
+	       *item;
 	json_t *ignored = json_object_get(o, "ignored");
 	char whose[TEXT_CELL_BYTES], text[TEXT_CELL_BYTES];
 	size_t i;
@@ -130,13 +135,11 @@ static void print_story(json_t *o)
 	text_styled(TEXT_HEAD, "%s\n", value(o, "addr", whose));
 	if (!json_array_size(bans))
 		puts("  not banned");
-	json_array_foreach(bans, i, item)
-		print_ban(item, time(NULL));
+	json_array_foreach(bans, i, item) print_ban(item, time(NULL));
 	if (json_is_object(ignored))
 		printf("  never banned: %s\n", value(ignored, "text", text));
 	printf("  kernel witness: %s\n\n", value(o, "witness", text));
-	json_array_foreach(history, i, item)
-		print_event(item, whose);
+	json_array_foreach(history, i, item) print_event(item, whose);
 	if (!json_array_size(history))
 		puts("nothing is on record");
 }

@@ -155,7 +155,7 @@ EXTRA_DIST += %D%/fuzz/replay.c
 
 dist_check_SCRIPTS += %D%/arrows.sh
 TESTS += %D%/arrows.sh
-EXTRA_DIST += $(top_srcdir)/tests/corpus $(top_srcdir)/tests/fuzz/seeds
+EXTRA_DIST += %D%/corpus %D%/fuzz/seeds
 dist-hook:
 	find '$(distdir)' -name __pycache__ -type d | xargs -r rm -rf
 

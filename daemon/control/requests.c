@@ -2,8 +2,8 @@
 /*
  * The commands of the control socket: see requests.h.
  *
- * A request that is wrong is answered with "usage" and the offending piece; nothing here ends the engine.
- * Lists go out in pages, one a turn of the loop, so that a million bans stop nobody.
+ * A request that is wrong is answered with "usage" and the offending piece; nothing here ends the
+ * engine. Lists go out in pages, one a turn of the loop, so that a million bans stop nobody.
  */
 #include "daemon/control/requests.h"
 #include "daemon/base/escape.h"
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PAGE_BANS 500u       /* of a stream; about 2 ms of work */
+#define PAGE_BANS 500u	     /* of a stream; about 2 ms of work */
 #define PAGE_LOOKED_AT 5000u /* bans that a page may pass over */
 #define PAGE_ADDRS 100u
 #define FOR_MAX_S INT64_C(3155760000) /* 100 years, what ban growth is capped to as well */
@@ -55,9 +55,7 @@ static bool is_texts(json_t *value)
 
 	if (!json_is_array(value) || !json_array_size(value))
 		return false;
-	json_array_foreach(value, i, item)
-		if (!json_is_string(item))
-			return false;
+	json_array_foreach(value, i, item) if (!json_is_string(item)) return false;
 	return true;
 }
 
@@ -99,13 +97,15 @@ static bool args_fit(const struct request *q, const struct arg *known)
 	json_t *value;
 	char text[128];
 
-	json_object_foreach(q->args, name, value) {
+	json_object_foreach(q->args, name, value)
+	{
 		size_t i = 0;
 
 		while (i < ARGS_MAX && known[i].name && strcmp(known[i].name, name) != 0)
 			i++;
 		if (i == ARGS_MAX || !known[i].name) {
-			fail(q->r, "usage", "'%s' takes no argument '%s'", q->cmd, visible(text, name));
+			fail(q->r, "usage", "'%s' takes no argument '%s'", q->cmd,
+			     visible(text, name));
 			return false;
 		}
 		if (!arg_types[known[i].type].is(value)) {
@@ -201,17 +201,17 @@ static json_t *ban_json(const struct control_view *v, const struct ban *b)
 	json_object_set_new_nocheck(o, "prefix", json_integer(b->addr.plen));
 	json_object_set_new_nocheck(o, "jail", text_json(v->jail_name(v->ctx, b->jail)));
 	json_object_set_new_nocheck(o, "since", json_integer(b->since_wall_s));
-	json_object_set_new_nocheck(o, "until", b->until_wall_s == CLOCK_FOREVER
-							? json_null()
-							: json_integer(b->until_wall_s));
+	json_object_set_new_nocheck(
+		o, "until",
+		b->until_wall_s == CLOCK_FOREVER ? json_null() : json_integer(b->until_wall_s));
 	json_object_set_new_nocheck(o, "count", json_integer(b->count));
 	json_object_set_new_nocheck(o, "killed", json_integer(b->killed));
 	json_object_set_new_nocheck(o, "dropped_packets", number(b->dropped_packets));
 	json_object_set_new_nocheck(o, "dropped_bytes", number(b->dropped_bytes));
 	json_object_set_new_nocheck(o, "source",
 				    json_string(bans_source_name((enum ban_source)b->source)));
-	json_object_set_new_nocheck(
-		o, "reason", text_json(v->ban_reason(v->ctx, b, reason, sizeof reason)));
+	json_object_set_new_nocheck(o, "reason",
+				    text_json(v->ban_reason(v->ctx, b, reason, sizeof reason)));
 	json_object_set_new_nocheck(o, "confirmed", json_boolean(b->confirmed));
 	return o;
 }
@@ -235,8 +235,8 @@ static void add_ban(const struct control_view *v, json_t *list, const struct add
 }
 
 /* The bans of exactly this prefix. */
-static void add_prefix(const struct control_view *v, json_t *list, const struct addr *a, uint16_t jail,
-		       uint16_t njails)
+static void add_prefix(const struct control_view *v, json_t *list, const struct addr *a,
+		       uint16_t jail, uint16_t njails)
 {
 	if (jail != BANS_ANY_JAIL) {
 		add_ban(v, list, a, jail);
@@ -313,7 +313,8 @@ static bool page_of_addrs(struct listing *l, json_t *bans, json_t *missing)
 static void next_page(void *arg, struct control_request *r)
 {
 	struct listing *l = arg;
-	json_t *bans = json_array(), *missing = l->naddrs ? json_array() : NULL, *page = json_object();
+	json_t *bans = json_array(), *missing = l->naddrs ? json_array() : NULL,
+	       *page = json_object();
 	bool last = l->naddrs ? page_of_addrs(l, bans, missing) : page_of_all(l, bans);
 
 	json_object_set_new(page, "bans", bans);
@@ -338,7 +339,10 @@ static struct listing *new_listing(const struct request *q, size_t naddrs, uint1
 		fail(q->r, "internal", "out of memory");
 		return NULL;
 	}
-	*l = (struct listing){.view = q->view, .r = q->r, .jail = jail, .naddrs = naddrs,
+	*l = (struct listing){.view = q->view,
+			      .r = q->r,
+			      .jail = jail,
+			      .naddrs = naddrs,
 			      .njails = count_jails(q->view)};
 	return l;
 }
@@ -356,7 +360,8 @@ static void handle_banned(struct request *q)
 	l = new_listing(q, json_array_size(addrs), jail);
 	if (!l)
 		return;
-	json_array_foreach(addrs, i, item) {
+	json_array_foreach(addrs, i, item)
+	{
 		if (!parse_addr(q, json_string_value(item), &l->addrs[i])) {
 			free(l);
 			return;
@@ -415,8 +420,9 @@ static json_t *results_json(const struct control_result *results, size_t n)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "addr", net_json(&results[i].addr),
-						      "result", result_word(results[i].result), "text",
+		json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "addr",
+						      net_json(&results[i].addr), "result",
+						      result_word(results[i].result), "text",
 						      text_json(results[i].text)));
 	return list;
 }
@@ -461,7 +467,8 @@ static struct control_ban *parse_items(const struct request *q, json_t *addrs,
 		fail(q->r, "internal", "out of memory");
 		return NULL;
 	}
-	json_array_foreach(addrs, i, item) {
+	json_array_foreach(addrs, i, item)
+	{
 		const char *text = json_string_value(item);
 
 		items[i] = *common;
@@ -488,7 +495,8 @@ static void handle_ban(struct request *q)
 	if (!jail_arg(q, true, "usage", CONTROL_NO_JAIL, &common.jail))
 		return;
 	if (reason && strlen(reason) >= sizeof common.reason) {
-		fail(q->r, "usage", "the reason is longer than %zu bytes", sizeof common.reason - 1);
+		fail(q->r, "usage", "the reason is longer than %zu bytes",
+		     sizeof common.reason - 1);
 		return;
 	}
 	common.duration_s = seconds < 0 ? CLOCK_FOREVER : seconds;
@@ -550,7 +558,8 @@ static const char *const text_key[EVIDENCE_NVERDICTS] = {
 
 static json_t *base64(const char *bytes, size_t n)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	const unsigned char *p = (const unsigned char *)bytes;
 	char out[(EVIDENCE_TEXT_BYTES + 2) / 3 * 4];
 	size_t at = 0;
@@ -590,7 +599,8 @@ static void add_value(json_t *o, const struct evidence_record *r)
 	switch (r->verdict) {
 	case EVIDENCE_BANNED:
 	case EVIDENCE_EXTENDED:
-		json_object_set_new(o, "duration", r->value < 0 ? json_null() : json_integer(r->value));
+		json_object_set_new(o, "duration",
+				    r->value < 0 ? json_null() : json_integer(r->value));
 		break;
 	case EVIDENCE_KILLED:
 		json_object_set_new(o, "sockets", json_integer(r->value));
@@ -628,7 +638,8 @@ static bool tell(void *ctx, const struct evidence_record *r)
 	return true;
 }
 
-/* The first entry that speaks against a ban, by the lists for all and then by those of each jail. */
+/* The first entry that speaks against a ban, by the lists for all and then by those of each jail.
+ */
 static json_t *ignored_json(const struct request *q, const struct addr *a, uint16_t njails)
 {
 	const struct control_view *v = q->view;
@@ -638,7 +649,8 @@ static json_t *ignored_json(const struct request *q, const struct addr *a, uint1
 	json_t *o;
 
 	if (!ignore_check(v->ignore, a, IGNORE_ALL_JAILS, false, q->now.mono_ns, &hit)) {
-		while (jail < njails && !ignore_check(v->ignore, a, jail, false, q->now.mono_ns, &hit))
+		while (jail < njails &&
+		       !ignore_check(v->ignore, a, jail, false, q->now.mono_ns, &hit))
 			jail++;
 		if (jail == njails)
 			return json_null();
@@ -693,7 +705,8 @@ static void reload_done(void *arg, const struct error *err)
 	if (err)
 		control_fail(l->r, err->code == ERROR_CONFIG ? "config" : "refused", err);
 	else if (l->jail[0] && l->view->jail_find(l->view->ctx, l->jail) < 0)
-		fail(l->r, "not_found", "the configuration is loaded, but there is no enabled jail '%s'",
+		fail(l->r, "not_found",
+		     "the configuration is loaded, but there is no enabled jail '%s'",
 		     visible(text, l->jail));
 	else
 		control_reply(l->r, json_true());
@@ -727,9 +740,14 @@ static const struct command {
 } commands[] = {
 	{"status", handle_status, false, {{"jail", ARG_TEXT}}},
 	{"banned", handle_banned, false, {{"jail", ARG_TEXT}, {"addrs", ARG_TEXTS}}},
-	{"ban", handle_ban, true,
+	{"ban",
+	 handle_ban,
+	 true,
 	 {{"addrs", ARG_TEXTS}, {"jail", ARG_TEXT}, {"for", ARG_SECONDS}, {"reason", ARG_TEXT}}},
-	{"unban", handle_unban, true, {{"addrs", ARG_TEXTS}, {"all", ARG_FLAG}, {"jail", ARG_TEXT}}},
+	{"unban",
+	 handle_unban,
+	 true,
+	 {{"addrs", ARG_TEXTS}, {"all", ARG_FLAG}, {"jail", ARG_TEXT}}},
 	{"why", handle_why, false, {{"addr", ARG_TEXT}}},
 	{"reload", handle_reload, true, {{"jail", ARG_TEXT}}},
 };
@@ -747,7 +765,8 @@ void requests_handle(void *view, struct control_request *r, const char *cmd, jso
 		if (!args_fit(&q, commands[i].args))
 			return;
 		if (commands[i].changes)
-			log_info("control", "%s, asked by uid %u pid %d", q.cmd, peer->uid, peer->pid);
+			log_info("control", "%s, asked by uid %u pid %d", q.cmd, peer->uid,
+				 peer->pid);
 		commands[i].handle(&q);
 		return;
 	}

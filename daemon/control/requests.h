@@ -2,9 +2,9 @@
 /*
  * The commands of the control socket: checks arguments, reads the jail room's tables, makes JSON.
  *
- * Commands are a table in requests.c (name, argument names, handler). Reading goes through the const views
- * below; what changes something is a call back to the engine, which answers when the kernel has.
- * Shapes of the JSON are fixed in tailban(1); unknown arguments are refused.
+ * Commands are a table in requests.c (name, argument names, handler). Reading goes through the
+ * const views below; what changes something is a call back to the engine, which answers when the
+ * kernel has. Shapes of the JSON are fixed in tailban(1); unknown arguments are refused.
  */
 #ifndef TAILBAN_CONTROL_REQUESTS_H
 #define TAILBAN_CONTROL_REQUESTS_H
@@ -17,10 +17,11 @@
 
 /* A ban or unban that a client asks for; the engine keeps its own copy. */
 struct control_ban {
-	struct addr addr;     /* as given; a bare IPv6 address stands for its jail's ipv6_prefix unless exact */
-	bool exact;           /* a length was written */
-	uint16_t jail;        /* index; CONTROL_NO_JAIL when none was named */
-	int64_t duration_s;   /* CLOCK_FOREVER, or 0 = the jail's own rule */
+	/* As given; a bare IPv6 address stands for its jail's ipv6_prefix. */
+	struct addr addr;
+	bool exact;	    /* a length was written */
+	uint16_t jail;	    /* index; CONTROL_NO_JAIL when none was named */
+	int64_t duration_s; /* CLOCK_FOREVER, or 0 = the jail's own rule */
 	char reason[200];
 };
 #define CONTROL_NO_JAIL UINT16_MAX
@@ -45,21 +46,23 @@ struct control_view {
 	int (*jail_find)(void *ctx, const char *name);
 	/* "werkzeug-probe: 2 different path in 10m", into buf. */
 	const char *(*ban_reason)(void *ctx, const struct ban *b, char *buf, size_t size);
-	/* Name of a rule of a jail ("werkzeug-probe"), and of a file by its index in the evidence. */
+	/* Name of a rule of a jail ("werkzeug-probe"); of a file by its index in the evidence. */
 	const char *(*rule_name)(void *ctx, uint16_t jail, uint32_t rule);
 	const char *(*file_name)(void *ctx, uint32_t file);
 	/* New references. */
 	json_t *(*status)(void *ctx, struct now now);
 	json_t *(*jail_status)(void *ctx, uint16_t jail, struct now now);
 
-	/* Brings dropped_packets and dropped_bytes of the bans up to date, then calls done(arg), at once when
-	 * the kernel cannot be asked. */
+	/* Brings dropped_packets and dropped_bytes of the bans up to date, then calls done(arg), at
+	 * once when the kernel cannot be asked. */
 	void (*refresh_counters)(void *ctx, void (*done)(void *arg), void *arg);
 	/* done(arg, results, n) once, when the kernel has answered. `items` are copied. */
 	void (*ban)(void *ctx, const struct control_ban *items, size_t n,
-		    void (*done)(void *arg, const struct control_result *results, size_t n), void *arg);
+		    void (*done)(void *arg, const struct control_result *results, size_t n),
+		    void *arg);
 	void (*unban)(void *ctx, const struct control_ban *items, size_t n,
-		      void (*done)(void *arg, const struct control_result *results, size_t n), void *arg);
+		      void (*done)(void *arg, const struct control_result *results, size_t n),
+		      void *arg);
 	/* done(arg, err): err NULL when the new configuration is in force. */
 	void (*reload)(void *ctx, void (*done)(void *arg, const struct error *err), void *arg);
 };

@@ -2,9 +2,9 @@
 /*
  * The control socket's clients: see server.h.
  *
- * A client that breaks the rules, or for whom memory runs out, loses its connection; the others and the
- * engine do not notice. Clients are slots of a fixed array, so that no call has to fear that a client was
- * freed under it; a slot with fd < 0 is free.
+ * A client that breaks the rules, or for whom memory runs out, loses its connection; the others and
+ * the engine do not notice. Clients are slots of a fixed array, so that no call has to fear that a
+ * client was freed under it; a slot with fd < 0 is free.
  */
 #include "daemon/control/server.h"
 #include "daemon/base/escape.h"
@@ -25,8 +25,8 @@
 struct client {
 	struct control *control;
 	int fd;
-	bool eof;         /* it will send nothing more */
-	bool closing;     /* close when everything is written */
+	bool eof;	  /* it will send nothing more */
+	bool closing;	  /* close when everything is written */
 	bool dispatching; /* its handler is on the stack */
 	struct control_peer peer;
 	ev_io reading, writing;
@@ -228,7 +228,8 @@ static bool say(struct client *c, json_t *object)
 
 	json_decref(object);
 	if (!fine) {
-		log_info("control", "pid %d is dropped: no memory, or more than %u bytes wait for it",
+		log_info("control",
+			 "pid %d is dropped: no memory, or more than %u bytes wait for it",
 			 c->peer.pid, CONTROL_BACKLOG_BYTES);
 		drop(c);
 		return false;
@@ -340,7 +341,8 @@ void control_end(struct control_request *r)
 	answer(r, json_pack("{s:b}", "end", 1));
 }
 
-void control_pull(struct control_request *r, void (*next)(void *arg, struct control_request *r), void *arg)
+void control_pull(struct control_request *r, void (*next)(void *arg, struct control_request *r),
+		  void *arg)
 {
 	r->next = next;
 	r->arg = arg;
@@ -496,8 +498,9 @@ static struct client *free_slot(struct control *control)
 
 static void turn_away(int fd)
 {
-	static const char full[] = "{\"ok\":false,\"code\":\"internal\",\"text\":\"too many clients are "
-				   "connected; try again\"}\n";
+	static const char full[] =
+		"{\"ok\":false,\"code\":\"internal\",\"text\":\"too many clients are "
+		"connected; try again\"}\n";
 
 	(void)!send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(fd);
@@ -560,14 +563,16 @@ static int start_listening(int fd, struct error *err)
 	int flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
-		return error_set(err, -errno, "cannot set up the control socket: %s", error_name(-errno));
+		return error_set(err, -errno, "cannot set up the control socket: %s",
+				 error_name(-errno));
 	if (listen(fd, LISTEN_BACKLOG) < 0)
 		return error_set(err, -errno, "cannot listen on the control socket: %s",
 				 error_name(-errno));
 	return 0;
 }
 
-struct control *control_new(struct ev_loop *loop, int fd, control_fn *fn, void *ctx, struct error *err)
+struct control *control_new(struct ev_loop *loop, int fd, control_fn *fn, void *ctx,
+			    struct error *err)
 {
 	struct control *control;
 
@@ -601,7 +606,8 @@ void control_free(struct control *control)
 		struct control_request *r = control->clients[i].request;
 
 		drop(&control->clients[i]);
-		/* A stream ends itself when it is asked for more; others when their answer comes. */
+		/* A stream ends itself when it is asked for more; others when their answer comes.
+		 */
 		if (r && r->next)
 			on_turn(control->loop, &r->turn, 0);
 	}

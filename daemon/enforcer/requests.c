@@ -124,16 +124,19 @@ static void on_element(void *ctx, enum firewall_element what, const struct infor
 	char text[ADDR_STRLEN];
 
 	(void)ports;
-	if (what == FIREWALL_ADOPTED || !e->engine.channel)
+	own_kernel_bans(e, &b->addr);
+	if (!e->engine.channel)
 		return; /* told all at once when the engine starts */
+	if (what != FIREWALL_DELETED) {
+		entry.jail = PROTOCOL_JAIL_KERNEL;
+		channel_send(e->engine.channel, PROTOCOL_INFORCE, &entry, 1, -1);
+	}
+	if (what == FIREWALL_ADOPTED)
+		return; /* a large set is read on while the engine already runs */
 	log_notice("firewall", "%s was %s with nft by hand", addr_format(&b->addr, text),
 		   what == FIREWALL_ADDED ? "banned" : "unbanned");
-	if (what == FIREWALL_ADDED) {
-		entry.jail = PROTOCOL_JAIL_KERNEL;
-		own_kernel_bans(e, &b->addr);
-		channel_send(e->engine.channel, PROTOCOL_INFORCE, &entry, 1, -1);
+	if (what == FIREWALL_ADDED)
 		return;
-	}
 	entry.remaining_ms = 0;
 	entry.result = ERROR_REFUSED;
 	entry.reason = PROTOCOL_REASON_BY_HAND;
@@ -397,8 +400,6 @@ int requests_firewall_open(struct enforcer *e, struct error *err)
 	};
 	const struct reaper_hooks hooks = {
 		.ctx = e, .spare = spare, .killed = on_killed, .done = on_kill_done};
-	uint32_t cursor = UINT32_MAX;
-	struct inforce_ban *b;
 	int r;
 
 	r = firewall_open(&options, clock_now(), &e->firewall, err);
@@ -407,8 +408,6 @@ int requests_firewall_open(struct enforcer *e, struct error *err)
 	r = firewall_adopt(e->firewall, clock_now(), err);
 	if (r < 0)
 		return r;
-	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns)))
-		b->jail = PROTOCOL_JAIL_KERNEL;
 	return reaper_open(e->loop, &hooks, e->conf->maxbans, &e->reaper, err);
 }
 

@@ -39,12 +39,12 @@ def make_log(rng):
     """(lines, who has two offences, who has one, numbers of the guilty lines)."""
     when = time.time()
     lines = [None] * LINES
-    places = rng.sample(range(LINES - 3), 4 * LINES // 100)
-    twice = [address(n) for n in range(LINES // 100)]
-    once = [address(len(twice) + n) for n in range(LINES // 100)]
+    twice = [address(n) for n in range(LINES // 5)]
+    once = [address(len(twice) + n) for n in range(LINES // 50)]
+    places = rng.sample(range(LINES - 3), 2 * len(twice) + len(once))
     for number, place in enumerate(places[:2 * len(twice)]):
         lines[place] = log_line(twice[number % len(twice)], BAD % number, when)
-    for number, place in enumerate(places[2 * len(twice):][:len(once)]):
+    for number, place in enumerate(places[2 * len(twice):]):
         lines[place] = log_line(once[number], BAD % number, when)
     free = [place for place in range(LINES) if lines[place] is None]
     # The last line, two that follow each other, and right behind an offence as often as not.
@@ -64,10 +64,10 @@ def append(path, lines, rng):
     with open(path, "ab", buffering=0) as log:
         at = 0
         while at < len(lines):
-            size = rng.choice((1, 3, 20, 200, 2000))
+            size = rng.choice((1, 1, 3, 20, 200, 700, 2000))
             log.write(b"".join(lines[at:at + size]))
             at += size
-            time.sleep(0.002)
+            time.sleep(0.001)
 
 
 class Datagrams:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a client of the control socket may send, from the first byte to the answer, over a small jail room. */
+/* What a client of the control socket may send, from the first byte to the answer, over a small
+ * jail room. */
 #include "daemon/control/requests.h"
 #include "tests/unit/control_harness.h"
 
@@ -14,7 +15,8 @@ struct room {
 	struct bans *bans;
 	struct evidence *evidence;
 	struct ignore *ignore;
-	void (*reload_done)(void *arg, const struct error *err); /* answered when the client is gone */
+	void (*reload_done)(void *arg,
+			    const struct error *err); /* answered when the client is gone */
 	void *reload_arg;
 };
 
@@ -77,14 +79,18 @@ static void change(struct room *room, const struct control_ban *items, size_t n,
 	struct control_result *results = calloc(n, sizeof *results);
 
 	for (size_t i = 0; results && i < n; i++) {
-		const struct ban b = {.addr = items[i].addr, .until_wall_s = items[i].duration_s,
-				      .end_mono_ns = CLOCK_FOREVER, .reason = items[i].reason};
+		const struct ban b = {.addr = items[i].addr,
+				      .until_wall_s = items[i].duration_s,
+				      .end_mono_ns = CLOCK_FOREVER,
+				      .reason = items[i].reason};
 
 		results[i].addr = items[i].addr;
 		if (unban)
-			results[i].result = bans_remove(room->bans, &b.addr, BANS_ANY_JAIL) ? 0 : -ENOENT;
+			results[i].result =
+				bans_remove(room->bans, &b.addr, BANS_ANY_JAIL) ? 0 : -ENOENT;
 		else
-			results[i].result = bans_add(room->bans, &b, NULL) == BANS_FULL ? -ENFILE : 0;
+			results[i].result =
+				bans_add(room->bans, &b, NULL) == BANS_FULL ? -ENFILE : 0;
 	}
 	done(arg, results, results ? n : 0);
 	free(results);
@@ -116,10 +122,12 @@ static void reload(void *ctx, void (*done)(void *arg, const struct error *err), 
 
 static void fill(struct room *room)
 {
-	const struct evidence_record r = {.file = EVIDENCE_NO_FILE, .addr = {{198, 51, 100, 1}, ADDR_IPV4, 32}};
+	const struct evidence_record r = {.file = EVIDENCE_NO_FILE,
+					  .addr = {{198, 51, 100, 1}, ADDR_IPV4, 32}};
 	const struct ban b = {.addr = r.addr, .until_wall_s = 1, .end_mono_ns = 1};
 
-	*room = (struct room){.bans = bans_new(64), .evidence = evidence_new(16, 0), .ignore = ignore_new()};
+	*room = (struct room){
+		.bans = bans_new(64), .evidence = evidence_new(16, 0), .ignore = ignore_new()};
 	if (!room->bans || !room->evidence || !room->ignore)
 		abort();
 	evidence_add(room->evidence, &r, SLICE("\xff\0line"));
@@ -145,11 +153,18 @@ static void talk(struct harness *h, const char *bytes, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct room room;
-	struct control_view view = {
-		.ctx = &room, .jail_name = jail_name, .jail_find = jail_find, .ban_reason = ban_reason,
-		.rule_name = rule_name, .file_name = file_name, .status = status,
-		.jail_status = jail_status, .refresh_counters = refresh_counters, .ban = ban,
-		.unban = unban, .reload = reload};
+	struct control_view view = {.ctx = &room,
+				    .jail_name = jail_name,
+				    .jail_find = jail_find,
+				    .ban_reason = ban_reason,
+				    .rule_name = rule_name,
+				    .file_name = file_name,
+				    .status = status,
+				    .jail_status = jail_status,
+				    .refresh_counters = refresh_counters,
+				    .ban = ban,
+				    .unban = unban,
+				    .reload = reload};
 	struct harness h;
 
 	if (size > MAX_INPUT)

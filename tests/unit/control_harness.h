@@ -2,8 +2,8 @@
 /*
  * A control socket and its clients in one process and one thread, for the tests and the fuzzer.
  *
- * The socket has an abstract name that the kernel chooses, so nothing is left behind. Clients do not block: whoever
- * waits turns the loop.
+ * The socket has an abstract name that the kernel chooses, so nothing is left behind. Clients do
+ * not block: whoever waits turns the loop.
  */
 #ifndef TAILBAN_TESTS_CONTROL_HARNESS_H
 #define TAILBAN_TESTS_CONTROL_HARNESS_H
@@ -86,7 +86,8 @@ static inline void harness_say(struct harness *h, int fd, const char *line)
 	harness_send(h, fd, "\n", 1);
 }
 
-/* The next line without its newline; "" when the connection is closed. Aborts when nothing comes. */
+/* The next line without its newline; "" when the connection is closed. Aborts when nothing comes.
+ */
 static inline char *harness_hear(struct harness *h, int fd)
 {
 	int64_t end_ns = clock_now().mono_ns + HARNESS_PATIENCE_NS;

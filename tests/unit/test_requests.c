@@ -112,7 +112,8 @@ static void answer_items(struct scene *s, const struct control_ban *items, size_
 		results[i].addr = items[i].addr;
 		if (absent && !bans_remove(s->bans, &items[i].addr, BANS_ANY_JAIL))
 			results[i].result = absent;
-		if (!absent && ignore_check(s->ignore, &items[i].addr, IGNORE_ALL_JAILS, false, 0, &hit)) {
+		if (!absent &&
+		    ignore_check(s->ignore, &items[i].addr, IGNORE_ALL_JAILS, false, 0, &hit)) {
 			results[i].result = ERROR_REFUSED;
 			ignore_format(&hit, 0, results[i].text);
 		}
@@ -149,11 +150,19 @@ static struct addr parse(const char *text)
 	return a;
 }
 
-static void add_ban(struct scene *s, const char *addr, uint16_t jail, int64_t until_s, const char *reason)
+static void add_ban(struct scene *s, const char *addr, uint16_t jail, int64_t until_s,
+		    const char *reason)
 {
-	const struct ban b = {.addr = parse(addr), .jail = jail, .source = jail == HAND ? BAN_HAND : BAN_LOG,
-			      .since_wall_s = 1000, .until_wall_s = until_s, .end_mono_ns = until_s,
-			      .count = 3, .killed = 4, .dropped_packets = 5, .dropped_bytes = 6,
+	const struct ban b = {.addr = parse(addr),
+			      .jail = jail,
+			      .source = jail == HAND ? BAN_HAND : BAN_LOG,
+			      .since_wall_s = 1000,
+			      .until_wall_s = until_s,
+			      .end_mono_ns = until_s,
+			      .count = 3,
+			      .killed = 4,
+			      .dropped_packets = 5,
+			      .dropped_bytes = 6,
 			      .reason = reason};
 
 	assert_int_equal(bans_add(s->bans, &b, NULL), BANS_ADDED);
@@ -175,12 +184,21 @@ static int set_up(void **state)
 	netlist_seal(&nets);
 	ignore_replace(s->ignore, IGNORE_IP, 1, &nets);
 	netlist_free(&nets);
-	s->view = (struct control_view){
-		.ctx = s, .bans = s->bans, .evidence = s->evidence, .ignore = s->ignore,
-		.jail_name = jail_name, .jail_find = jail_find, .ban_reason = ban_reason,
-		.rule_name = rule_name, .file_name = file_name, .status = status,
-		.jail_status = jail_status, .refresh_counters = refresh_counters, .ban = ban,
-		.unban = unban, .reload = reload};
+	s->view = (struct control_view){.ctx = s,
+					.bans = s->bans,
+					.evidence = s->evidence,
+					.ignore = s->ignore,
+					.jail_name = jail_name,
+					.jail_find = jail_find,
+					.ban_reason = ban_reason,
+					.rule_name = rule_name,
+					.file_name = file_name,
+					.status = status,
+					.jail_status = jail_status,
+					.refresh_counters = refresh_counters,
+					.ban = ban,
+					.unban = unban,
+					.reload = reload};
 	harness_open(&s->h, requests_handle, &s->view);
 	s->fd = harness_connect(&s->h);
 	*state = s;
@@ -367,7 +385,8 @@ static void test_banned_selection(void **state)
 	json_decref(bans);
 	expect_failure(s, "banned", "{\"jail\":\"nosuch\"}", "not_found", "'nosuch'");
 	/* Every ban that holds the address, narrowest first. */
-	bans = pages(s, "banned", "{\"addrs\":[\"198.51.100.1\",\"198.51.100.2\",\"203.0.113.1\"]}", &rest);
+	bans = pages(s, "banned", "{\"addrs\":[\"198.51.100.1\",\"198.51.100.2\",\"203.0.113.1\"]}",
+		     &rest);
 	assert_int_equal(json_array_size(bans), 5);
 	assert_int_equal(number_of(json_array_get(bans, 3), "prefix"), 24);
 	assert_int_equal(json_array_size(json_object_get(rest, "missing")), 1);
@@ -424,9 +443,10 @@ static void test_banned_gone(void **state)
 static void test_ban(void **state)
 {
 	struct scene *s = *state;
-	json_t *results = ask_data(s, "ban",
-				   "{\"addrs\":[\"198.51.100.7\",\"127.0.0.1\",\"2001:db8::1\","
-				   "\"2001:db8::1/128\"],\"jail\":\"nginx\",\"for\":600,\"reason\":\"spam\"}");
+	json_t *results = ask_data(
+		s, "ban",
+		"{\"addrs\":[\"198.51.100.7\",\"127.0.0.1\",\"2001:db8::1\","
+		"\"2001:db8::1/128\"],\"jail\":\"nginx\",\"for\":600,\"reason\":\"spam\"}");
 
 	assert_int_equal(json_array_size(results), 4);
 	assert_string_equal(text_of(json_array_get(results, 0), "addr"), "198.51.100.7");
@@ -490,8 +510,13 @@ static void test_unban(void **state)
 static void note(struct scene *s, enum evidence_verdict verdict, int64_t value, uint32_t file,
 		 struct slice text)
 {
-	const struct evidence_record r = {.time_s = 1000, .noted_s = 1000, .value = value, .offset = 77,
-					  .file = file, .addr = parse("198.51.100.1"), .jail = 0,
+	const struct evidence_record r = {.time_s = 1000,
+					  .noted_s = 1000,
+					  .value = value,
+					  .offset = 77,
+					  .file = file,
+					  .addr = parse("198.51.100.1"),
+					  .jail = 0,
 					  .verdict = (uint8_t)verdict};
 
 	evidence_add(s->evidence, &r, text);
@@ -533,7 +558,8 @@ static void test_why(void **state)
 static void test_why_ignored(void **state)
 {
 	struct scene *s = *state;
-	json_t *o = ask_data(s, "why", "{\"addr\":\"127.0.0.1\"}"), *ignored = json_object_get(o, "ignored");
+	json_t *o = ask_data(s, "why", "{\"addr\":\"127.0.0.1\"}"),
+	       *ignored = json_object_get(o, "ignored");
 
 	assert_string_equal(text_of(ignored, "reason"), "loopback");
 	assert_null(json_object_get(ignored, "jail"));
@@ -570,10 +596,12 @@ static void test_reload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_usage),        TEST(test_status),      TEST(test_banned_form),
-		TEST(test_banned_selection), TEST(test_banned_pages), TEST(test_banned_gone),
-		TEST(test_ban),          TEST(test_long_reason), TEST(test_unban),
-		TEST(test_why),          TEST(test_why_ignored), TEST(test_reload),
+		TEST(test_usage),	 TEST(test_status),
+		TEST(test_banned_form),	 TEST(test_banned_selection),
+		TEST(test_banned_pages), TEST(test_banned_gone),
+		TEST(test_ban),		 TEST(test_long_reason),
+		TEST(test_unban),	 TEST(test_why),
+		TEST(test_why_ignored),	 TEST(test_reload),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,8 @@ static void next_page(void *arg, struct control_request *r)
 /* More than may wait, at once. */
 static void flood(struct scene *s, struct control_request *r)
 {
-	for (size_t sent = 0; sent < 2 * CONTROL_BACKLOG_BYTES && !s->stream_broke; sent += PAGE_BYTES)
+	for (size_t sent = 0; sent < 2 * CONTROL_BACKLOG_BYTES && !s->stream_broke;
+	     sent += PAGE_BYTES)
 		s->stream_broke = !control_stream(r, page(s));
 	control_end(r);
 }
@@ -134,12 +135,14 @@ static void test_requests(void **state)
 
 	echo_works(s, fd);
 	echo_works(s, fd);
-	harness_say(&s->h, fd, "{\"v\":1,\"cmd\":\"echo\"}\n{\"v\":1,\"cmd\":\"echo\",\"args\":{\"b\":[]}}");
+	harness_say(&s->h, fd,
+		    "{\"v\":1,\"cmd\":\"echo\"}\n{\"v\":1,\"cmd\":\"echo\",\"args\":{\"b\":[]}}");
 	hear(s, fd, "{\"ok\":true,\"data\":{}}");
 	hear(s, fd, "{\"ok\":true,\"data\":{\"b\":[]}}");
 	harness_say(&s->h, fd, " { \"v\" : 1 , \"cmd\" : \"huh\" } \r");
-	hear(s, fd, "{\"ok\":false,\"code\":\"config\",\"text\":\"what is 'huh'?\",\"file\":\"jail.conf\","
-		    "\"line\":7}");
+	hear(s, fd,
+	     "{\"ok\":false,\"code\":\"config\",\"text\":\"what is 'huh'?\",\"file\":\"jail.conf\","
+	     "\"line\":7}");
 	harness_say(&s->h, fd, "{\"v\":1,\"cmd\":\"nothing\"}");
 	hear(s, fd, "{\"ok\":false,\"code\":\"internal\",\"text\":\"out of memory\"}");
 	harness_say(&s->h, fd, "{\"v\":1,\"cmd\":\"peer\"}");
@@ -220,7 +223,8 @@ static void test_size(void **state)
 static void test_patience(void **state)
 {
 	struct scene *s = *state;
-	int slow = harness_connect(&s->h), idle = harness_connect(&s->h), busy = harness_connect(&s->h);
+	int slow = harness_connect(&s->h), idle = harness_connect(&s->h),
+	    busy = harness_connect(&s->h);
 	int64_t start_ns = clock_now().mono_ns, took_ns;
 
 	harness_send(&s->h, slow, "{\"v\":1,", 7);
@@ -247,8 +251,9 @@ static void test_too_many(void **state)
 		echo_works(s, fds[i]);
 	}
 	fd = harness_connect(&s->h);
-	hear(s, fd, "{\"ok\":false,\"code\":\"internal\",\"text\":\"too many clients are connected; "
-		    "try again\"}");
+	hear(s, fd,
+	     "{\"ok\":false,\"code\":\"internal\",\"text\":\"too many clients are connected; "
+	     "try again\"}");
 	hear_closed(s, fd);
 	echo_works(s, fds[7]);
 	close(fds[3]);
@@ -318,7 +323,8 @@ static void test_stream(void **state)
 	close(fd);
 }
 
-/* A stream waits for its reader: memory stays small, others are served, and it ends with the reader. */
+/* A stream waits for its reader: memory stays small, others are served, and it ends with the
+ * reader. */
 static void test_does_not_read(void **state)
 {
 	struct scene *s = *state;
@@ -354,7 +360,8 @@ static void test_flood(void **state)
 static void test_free_with_clients(void **state)
 {
 	struct scene *s = *state;
-	int pulls = harness_connect(&s->h), waits = harness_connect(&s->h), half = harness_connect(&s->h);
+	int pulls = harness_connect(&s->h), waits = harness_connect(&s->h),
+	    half = harness_connect(&s->h);
 
 	s->pages_max = SIZE_MAX;
 	harness_say(&s->h, pulls, "{\"v\":1,\"cmd\":\"pull\"}");

@@ -1,0 +1,23 @@
+# Measuring programs: `make bench` prints the table of the README. test_timing.py runs bench_latency with few
+# samples, so it is built for `make check` too.
+bench_common = %D%/bench.h %D%/lab.c
+check_PROGRAMS += %D%/bench_latency
+%C%_bench_latency_SOURCES = %D%/bench_latency.c %D%/bare.c %D%/daemon.c %D%/watcher.c $(bench_common)
+%C%_bench_latency_LDADD = $(DAEMON_LIBS) -lpthread
+
+EXTRA_PROGRAMS += %D%/bench_lines
+%C%_bench_lines_SOURCES = %D%/bench_lines.c $(bench_common)
+%C%_bench_lines_LDADD = $(DAEMON_LIBS) -lpthread
+
+# The daemon with an engine that ends on a line with this text; for test_guilty_line.py.
+check_PROGRAMS += tests/e2e/tailband_crash
+tests_e2e_tailband_crash_SOURCES = daemon/tailband.c daemon/engine/detector.c
+tests_e2e_tailband_crash_CPPFLAGS = $(AM_CPPFLAGS) -DTAILBAN_CRASH_LINE='"crash-here"'
+tests_e2e_tailband_crash_LDADD = $(DAEMON_LIBS)
+
+EXTRA_DIST += %D%/README.md %D%/bench.py
+CLEANFILES += %D%/bench_lines
+bench: daemon/tailband %D%/bench_latency %D%/bench_lines
+	/usr/bin/python3 -B '$(srcdir)/%D%/bench.py' --daemon daemon/tailband --datadir '$(srcdir)' \
+		--programs %D%
+.PHONY: bench
