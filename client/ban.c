@@ -171,8 +171,7 @@ static void take_results(struct tally *t, json_t *results)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(results, i, one)
-	{
+	json_array_foreach(results, i, one) {
 		const char *result = json_string_value(json_object_get(one, "result"));
 
 		count(t, result ? result : "error");
@@ -409,8 +408,7 @@ static int unban_all(struct tally *t, json_t *args)
 	if (r != CLIENT_YES)
 		return r;
 	results = json_object_get(data, "results");
-	json_array_foreach(results, i, one)
-	{
+	json_array_foreach(results, i, one) {
 		const char *result = json_string_value(json_object_get(one, "result"));
 
 		count(t, result ? result : "error");

@@ -33,8 +33,9 @@ static void say_missing(const struct banned *b, json_t *missing)
 	json_t *addr;
 	size_t i;
 
-	json_array_foreach(missing, i, addr) if (!b->json)
-		printf("%s is not banned\n", text_json(addr, text));
+	json_array_foreach(missing, i, addr)
+		if (!b->json)
+			printf("%s is not banned\n", text_json(addr, text));
 }
 
 static void take_page(void *ctx, json_t *data)
@@ -50,7 +51,8 @@ static void take_page(void *ctx, json_t *data)
 		rows_add(&b->rows, bans);
 		return;
 	}
-	json_array_foreach(bans, i, ban) link_print_item(ban, &b->printed);
+	json_array_foreach(bans, i, ban)
+		link_print_item(ban, &b->printed);
 }
 
 static void print(struct banned *b, enum rows_order order)

@@ -57,8 +57,7 @@ void rows_add(struct rows *rows, json_t *bans)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(bans, i, o)
-	{
+	json_array_foreach(bans, i, o) {
 		json_t *until = json_object_get(o, "until");
 		struct row *row = new_row(rows);
 

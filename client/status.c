@@ -47,8 +47,7 @@ static void print_pairs(json_t *o)
 	const char *key, *between = "";
 	json_t *value;
 
-	json_object_foreach(o, key, value)
-	{
+	json_object_foreach(o, key, value) {
 		printf("%s%s %s", between, key, text_json(value, text));
 		between = ", ";
 	}
@@ -61,7 +60,8 @@ static void print_list(json_t *list)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach(list, i, item) printf("%s%s", i ? ", " : "", text_json(item, text));
+	json_array_foreach(list, i, item)
+		printf("%s%s", i ? ", " : "", text_json(item, text));
 	puts(json_array_size(list) ? "" : "none");
 }
 
@@ -139,8 +139,7 @@ static void print_health(json_t *health)
 
 	putchar('\n');
 	text_styled(TEXT_HEAD, "HEALTH\n");
-	json_object_foreach(health, key, value)
-	{
+	json_object_foreach(health, key, value) {
 		/* Counters that are zero and texts that are empty say nothing. */
 		if ((json_is_integer(value) && !json_integer_value(value)) ||
 		    (json_is_string(value) && !json_string_length(value)))

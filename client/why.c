@@ -135,11 +135,13 @@ static void print_story(json_t *o)
 	text_styled(TEXT_HEAD, "%s\n", value(o, "addr", whose));
 	if (!json_array_size(bans))
 		puts("  not banned");
-	json_array_foreach(bans, i, item) print_ban(item, time(NULL));
+	json_array_foreach(bans, i, item)
+		print_ban(item, time(NULL));
 	if (json_is_object(ignored))
 		printf("  never banned: %s\n", value(ignored, "text", text));
 	printf("  kernel witness: %s\n\n", value(o, "witness", text));
-	json_array_foreach(history, i, item) print_event(item, whose);
+	json_array_foreach(history, i, item)
+		print_event(item, whose);
 	if (!json_array_size(history))
 		puts("nothing is on record");
 }

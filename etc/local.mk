@@ -10,3 +10,6 @@ EXTRA_DIST += %D%/tailban.service.in
 	$(AM_V_GEN)$(MKDIR_P) %D% && \
 	$(SED) -e 's|@sbindir[@]|$(sbindir)|g' -e 's|@sysconfdir[@]|$(sysconfdir)|g' \
 		'$(srcdir)/%D%/tailban.service.in' >$@.tmp && mv $@.tmp $@
+
+bashcompletiondir = $(datadir)/bash-completion/completions
+dist_bashcompletion_DATA = %D%/completions/bash/tailban

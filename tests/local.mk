@@ -160,3 +160,4 @@ dist-hook:
 	find '$(distdir)' -name __pycache__ -type d | xargs -r rm -rf
 
 include %D%/e2e/local.mk
+include %D%/bench/local.mk

@@ -55,7 +55,9 @@ static bool is_texts(json_t *value)
 
 	if (!json_is_array(value) || !json_array_size(value))
 		return false;
-	json_array_foreach(value, i, item) if (!json_is_string(item)) return false;
+	json_array_foreach(value, i, item)
+		if (!json_is_string(item))
+			return false;
 	return true;
 }
 
@@ -97,8 +99,7 @@ static bool args_fit(const struct request *q, const struct arg *known)
 	json_t *value;
 	char text[128];
 
-	json_object_foreach(q->args, name, value)
-	{
+	json_object_foreach(q->args, name, value) {
 		size_t i = 0;
 
 		while (i < ARGS_MAX && known[i].name && strcmp(known[i].name, name) != 0)
@@ -360,8 +361,7 @@ static void handle_banned(struct request *q)
 	l = new_listing(q, json_array_size(addrs), jail);
 	if (!l)
 		return;
-	json_array_foreach(addrs, i, item)
-	{
+	json_array_foreach(addrs, i, item) {
 		if (!parse_addr(q, json_string_value(item), &l->addrs[i])) {
 			free(l);
 			return;
@@ -467,8 +467,7 @@ static struct control_ban *parse_items(const struct request *q, json_t *addrs,
 		fail(q->r, "internal", "out of memory");
 		return NULL;
 	}
-	json_array_foreach(addrs, i, item)
-	{
+	json_array_foreach(addrs, i, item) {
 		const char *text = json_string_value(item);
 
 		items[i] = *common;

@@ -514,31 +514,61 @@ void banlist_order_bans(void *ctx, const struct control_ban *items, size_t n,
 	start_order(e, order);
 }
 
+/* Unbans on their way, many to a message: `unban --all` may be a million of them. */
+static void flush_unbans(struct engine *e)
+{
+	if (!e->nunbans)
+		return;
+	banlist_flush(e); /* bans of the same prefixes were decided before */
+	channel_send(e->channel, PROTOCOL_UNBAN, e->unbans, e->nunbans, -1);
+	e->nunbans = 0;
+}
+
+static void send_unban(struct engine *e, const struct ban *b, uint8_t flags)
+{
+	if (e->nunbans == PROTOCOL_BATCH)
+		flush_unbans(e);
+	e->unbans[e->nunbans++] = (struct protocol_ban){
+		.addr = b->addr, .jail = b->jail, .source = b->source, .flags = flags};
+}
+
+/* Another jail's ban of the same prefix that lies in the same kernel set. */
+static struct ban *same_element(const struct engine *e, const struct ban *b)
+{
+	const uint16_t others[] = {PROTOCOL_JAIL_HAND, PROTOCOL_JAIL_KERNEL};
+	struct ban *found = NULL;
+
+	for (uint16_t j = 0; !found && j < e->conf->njails + 2; j++) {
+		found = bans_find(e->bans, &b->addr,
+				  j < e->conf->njails ? j : others[j - e->conf->njails]);
+		if (found && found->scope_port != b->scope_port)
+			found = NULL;
+	}
+	return found;
+}
+
 /* Takes one ban out of the list; the kernel's element goes, or ends with the next jail's ban. */
 static void take_out(struct engine *e, const struct ban *b)
 {
 	struct ban copy = *b, *left;
-	struct protocol_ban p = {.addr = b->addr, .jail = b->jail, .source = b->source,
-				 .flags = b->scope_port ? PROTOCOL_BAN_SCOPE_PORT : 0};
 
 	copy.reason = NULL;
 	note(e, EVIDENCE_UNBANNED, &b->addr, b->jail, b->rule, 0, "by hand");
-	say(e, "Unban (by hand)", b);
+	if (log_gate_open(&e->unban_gate, clock_now().mono_ns, 100, 1))
+		say(e, "Unban (by hand)", b);
 	e->resume.head->counters.unbans++;
 	bans_remove(e->bans, &copy.addr, copy.jail);
 	detector_unbanned(e->detector, copy.jail, &copy.addr, clock_wall_s(clock_now()));
 	commands_run(e, &copy, RUNNER_UNBAN);
-	left = bans_find(e->bans, &copy.addr, BANS_ANY_JAIL);
-	banlist_flush(e);
+	left = same_element(e, &copy);
 	if (left) {
 		queue(e, left);
-		banlist_flush(e);
 		return;
 	}
-	/* Forced bans lie in a set of their own: take out either. */
-	channel_send(e->channel, PROTOCOL_UNBAN, &p, 1, -1);
-	p.flags = PROTOCOL_BAN_FORCED;
-	channel_send(e->channel, PROTOCOL_UNBAN, &p, 1, -1);
+	send_unban(e, &copy, copy.scope_port ? PROTOCOL_BAN_SCOPE_PORT : 0);
+	/* Forced bans lie in a set of their own, and are by hand without a jail. */
+	if (copy.jail == PROTOCOL_JAIL_HAND || copy.jail == PROTOCOL_JAIL_KERNEL)
+		send_unban(e, &copy, PROTOCOL_BAN_FORCED);
 }
 
 static bool wanted(const struct control_ban *c, const struct ban *b)
@@ -546,7 +576,22 @@ static bool wanted(const struct control_ban *c, const struct ban *b)
 	return (c->jail == CONTROL_NO_JAIL || b->jail == c->jail) && addr_contains(&c->addr, &b->addr);
 }
 
-/* All bans inside an address or network, else the one that holds it. Returns how many went. */
+/* The ban that holds a host: of a jail, or the narrowest of any. */
+static struct ban *holder(const struct engine *e, const struct control_ban *c)
+{
+	if (c->jail == CONTROL_NO_JAIL)
+		return bans_covering(e->bans, &c->addr);
+	for (unsigned plen = addr_bits(&c->addr); plen > 0; plen--) {
+		struct addr prefix = addr_mask(c->addr, plen);
+		struct ban *b = bans_find(e->bans, &prefix, c->jail);
+
+		if (b)
+			return b;
+	}
+	return NULL;
+}
+
+/* All bans inside a network, or those that hold a host. Returns how many went. */
 static unsigned unban(struct engine *e, const struct control_ban *c)
 {
 	uint32_t cursor = 0;
@@ -554,11 +599,8 @@ static unsigned unban(struct engine *e, const struct control_ban *c)
 	struct ban *b;
 
 	if (c->addr.plen == addr_bits(&c->addr)) {
-		while ((b = bans_covering(e->bans, &c->addr)) &&
-		       (c->jail == CONTROL_NO_JAIL || b->jail == c->jail)) {
+		for (; (b = holder(e, c)); gone++)
 			take_out(e, b);
-			gone++;
-		}
 		detector_forget(e->detector, &c->addr);
 		return gone;
 	}
@@ -590,6 +632,7 @@ void banlist_order_unbans(void *ctx, const struct control_ban *items, size_t n,
 			snprintf(r->text, sizeof r->text, "is not banned");
 		}
 	}
+	flush_unbans(e);
 	banlist_arm(e);
 	start_order(e, order);
 }

@@ -102,7 +102,9 @@ struct engine {
 	uint64_t counters_serial;
 	struct protocol_health health;
 	struct protocol_repaired repaired;
-	struct log_gate full_gate, error_gate;
+	struct log_gate full_gate, error_gate, unban_gate;
+	struct protocol_ban unbans[PROTOCOL_BATCH];
+	uint32_t nunbans;
 
 	/* reload.c: what is prepared and waits for the enforcer's word */
 	struct conf *next_conf;

@@ -219,7 +219,7 @@ static void make_table(void)
 	const char *const argv[] = {"nft", "-f", "-", NULL};
 
 	if (lab_run(argv, "table inet " BARE_TABLE " {\n"
-			  " set " SET " { type ipv4_addr; flags timeout; size 1000000; }\n"
+			  " set " SET " { type ipv4_addr; flags timeout; counter; size 1000000; }\n"
 			  " chain c { type filter hook prerouting priority -300;\n"
 			  "  ip saddr @" SET " drop; }\n}\n") != 0)
 		bench_die("nft cannot make the bare path's table");

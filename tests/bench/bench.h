@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the measuring programs share: time series, a laboratory of two network namespaces, the daemon as a
- * child, and the bare path beside it.
+ * What the measuring programs share: time series, a laboratory of two network namespaces, the
+ * daemon as a child, and the bare path beside it.
  *
- * The laboratory: this process is the server and, by sockets made in the second namespace, all of its
- * clients. Every address of 10.64.0.0/12 is a client's (a local route, so none of them is assigned and
- * none is "an address of this host"). The namespaces have no name and vanish with the process.
+ * The laboratory: this process is the server and, by sockets made in the second namespace, all of
+ * its clients. Every address of 10.64.0.0/12 is a client's (a local route, so none of them is
+ * assigned and none is "an address of this host"). The namespaces have no name and vanish with the
+ * process.
  *
- * A measuring program that cannot go on says why and exits with status 2 (bench_die); it is no place
- * for error handling. Times are CLOCK_MONOTONIC in nanoseconds, series hold microseconds.
+ * A measuring program that cannot go on says why and exits with status 2 (bench_die); it is no
+ * place for error handling. Times are CLOCK_MONOTONIC in nanoseconds, series hold microseconds.
  */
 #ifndef TAILBAN_TESTS_BENCH_H
 #define TAILBAN_TESTS_BENCH_H
@@ -74,7 +75,8 @@ int lab_log(const struct lab *lab, const char *name, char path[static 96]);
 /* The line of one bad request, as werkzeug writes it; its length. */
 size_t lab_line(uint32_t client, char *buf, size_t size);
 
-/* --- elements as the kernel tells of them ------------------------------------------------------ */
+/* --- elements as the kernel tells of them ------------------------------------------------------
+ */
 
 /* Every new element in the table `table` of an IPv4 set, by a socket of our own. */
 struct watcher {
@@ -89,7 +91,8 @@ void watcher_close(struct watcher *w);
 int watcher_fd(const struct watcher *w);
 void watcher_read(struct watcher *w);
 
-/* --- the two sides ----------------------------------------------------------------------------- */
+/* --- the two sides -----------------------------------------------------------------------------
+ */
 
 /* tailband in the server's namespace, a jail with maxretry 1 on the log. */
 struct daemon_child {
@@ -104,8 +107,8 @@ void daemon_stop(struct daemon_child *d);
 #define DAEMON_TABLE "tailban"
 
 /*
- * inotify, read, PCRE2, NEWSETELEM and its acknowledgement; with `kill` set also dump and destroy. One
- * thread, nothing else: no filter file, no date, no ledger, no ignore list, no second process.
+ * inotify, read, PCRE2, NEWSETELEM and its acknowledgement; with `kill` set also dump and destroy.
+ * One thread, nothing else: no filter file, no date, no ledger, no ignore list, no second process.
  */
 struct bare {
 	pthread_t thread;

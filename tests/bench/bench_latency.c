@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How long from write(2) of an offending line to the ban and to the freed descriptor, for tailband and
- * for a bare path beside it in the same run.
+ * How long from write(2) of an offending line to the ban and to the freed descriptor, for tailband
+ * and for a bare path beside it in the same run.
  *
  *   active  write(2) -> the kernel's notification of the new element, no connections
  *   held    the same, with the connections of `recv`
  *   recv    write(2) -> the server's blocked recv(2) returns; SOCKETS connections on the port
- *   burst   one write(2) with a line of each of SOCKETS clients, all connected: the last element, and the
- *           last closed connection
- *   nft     fork, exec and end of `nft add element`, what a shell action does for a ban
+ *   burst   one write(2) with a line of each of SOCKETS clients, all connected: the last element,
+ * and the last closed connection nft     fork, exec and end of `nft add element`, what a shell
+ * action does for a ban
  *
  * Blocks of both sides alternate (A B A B), so a disturbed machine disturbs both. See README.md.
  * A sample that does not come within WAIT_MS ends the program with status 2.
@@ -136,7 +136,8 @@ static void wait_for_recv(struct bench *b, const struct side *side)
 	clock_gettime(CLOCK_REALTIME, &end);
 	end.tv_sec += WAIT_MS / 1000;
 	if (sem_timedwait(&b->receiver.done, &end) < 0)
-		bench_die("the side '%s' does not close a connection within %d ms", side->name, WAIT_MS);
+		bench_die("the side '%s' does not close a connection within %d ms", side->name,
+			  WAIT_MS);
 }
 
 static void gap(void)
@@ -267,10 +268,12 @@ static void round_of_burst(struct bench *b, struct side *side)
 static void sample_nft(struct bench *b)
 {
 	char element[128], address[16];
-	const char *const argv[] = {"nft", "add", "element", "inet", BARE_TABLE, "b", element, NULL};
+	const char *const argv[] = {"nft",	"add", "element", "inet",
+				    BARE_TABLE, "b",   element,	  NULL};
 	int64_t begin_ns;
 
-	snprintf(element, sizeof element, "{ %s timeout 1h }", lab_text(lab_client(&b->lab), address));
+	snprintf(element, sizeof element, "{ %s timeout 1h }",
+		 lab_text(lab_client(&b->lab), address));
 	begin_ns = bench_now_ns();
 	if (lab_run(argv, NULL) != 0)
 		bench_die("nft add element fails");
@@ -296,13 +299,13 @@ static void print_json(const struct bench *b)
 	json_t *root = json_object(), *list = json_array();
 
 	for (int m = 0; m < NMEASURES; m++)
-		json_array_append_new(
-			list,
-			json_pack("{s:s, s:s, s:o, s:o, s:f, s:f}", "key", measures[m].key, "text",
-				  measures[m].text, "tailband", summary(&b->sides[DAEMON].series[m]),
-				  "bare", summary(&b->sides[BARE].series[m]), "ratio",
-				  median(b, DAEMON, m) / median(b, BARE, m), "target_us",
-				  measures[m].target_us));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:o, s:o, s:f, s:f}", "key",
+						measures[m].key, "text", measures[m].text,
+						"tailband", summary(&b->sides[DAEMON].series[m]),
+						"bare", summary(&b->sides[BARE].series[m]), "ratio",
+						median(b, DAEMON, m) / median(b, BARE, m),
+						"target_us", measures[m].target_us));
 	json_object_set_new(root, "unit", json_string("us"));
 	json_object_set_new(root, "measures", list);
 	json_object_set_new(root, "nft", summary(&b->nft));
@@ -318,7 +321,8 @@ static void print_table(const struct bench *b)
 	printf("%-48s %29s %29s %6s %8s\n", "microseconds", "tailband p50 / p99 / min",
 	       "bare p50 / p99 / min", "ratio", "target");
 	for (int m = 0; m < NMEASURES; m++) {
-		const struct series *a = &b->sides[DAEMON].series[m], *c = &b->sides[BARE].series[m];
+		const struct series *a = &b->sides[DAEMON].series[m],
+				    *c = &b->sides[BARE].series[m];
 
 		printf("%-48s %9.0f %9.0f %9.0f %9.0f %9.0f %9.0f %6.2f %8.0f\n", measures[m].text,
 		       series_percentile(a, 50), series_percentile(a, 99), series_percentile(a, 0),
@@ -350,8 +354,8 @@ static void measure(struct bench *b, size_t samples)
 }
 
 /*
- * The observer must not wait for a processor behind what it observes. The threads and children that it
- * makes are ordinary ones; without the right to do this it is one too.
+ * The observer must not wait for a processor behind what it observes. The threads and children that
+ * it makes are ordinary ones; without the right to do this it is one too.
  */
 static void observe_at_once(void)
 {
@@ -399,11 +403,20 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'j': json = true; break;
-		case 'n': samples = strtoul(optarg, NULL, 10); break;
-		case 'd': program = optarg; break;
-		case 'D': datadir = optarg; break;
-		default: return usage();
+		case 'j':
+			json = true;
+			break;
+		case 'n':
+			samples = strtoul(optarg, NULL, 10);
+			break;
+		case 'd':
+			program = optarg;
+			break;
+		case 'D':
+			datadir = optarg;
+			break;
+		default:
+			return usage();
 		}
 	}
 	if (!samples || samples > SERIES_MAX || optind < argc)

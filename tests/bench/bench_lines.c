@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lines a second that the detector takes: the shipped werkzeug jails on a generated log in which one line
- * of a hundred is hostile, read as the engine reads it (blocks of 256 KiB), beside `wc -l` on the same file.
+ * Lines a second that the detector takes: the shipped werkzeug jails on a generated log in which
+ * one line of a hundred is hostile, read as the engine reads it (blocks of 256 KiB), beside `wc -l`
+ * on the same file.
  *
- * The log is made of fixed shapes with changing addresses, paths and seconds. Nothing is banned, so every
- * line goes the whole way. The best of ROUNDS rounds of each counts: this is for information, no test.
+ * The log is made of fixed shapes with changing addresses, paths and seconds. Nothing is banned, so
+ * every line goes the whole way. The best of ROUNDS rounds of each counts: this is for information,
+ * no test.
  */
 #include "tests/bench/bench.h"
 
@@ -34,10 +36,14 @@ struct log {
 /* --- the log ---------------------------------------------------------------------------------- */
 
 static const char *const honest[] = {
-	"\"GET /hello_world?name=hejian HTTP/1.1\" 200 -", "\"GET /static/site.css HTTP/1.1\" 304 -",
-	"\"GET /orders/list?page=%u HTTP/1.1\" 200 -",     "\"POST /api/v1/items HTTP/1.1\" 201 -",
-	"\"GET /static/app.js HTTP/1.1\" 200 -",           "\"GET /favicon.ico HTTP/1.1\" 404 -",
-	"\"GET /reports/daily/%u HTTP/1.1\" 200 -",        "\"GET / HTTP/1.1\" 302 -",
+	"\"GET /hello_world?name=hejian HTTP/1.1\" 200 -",
+	"\"GET /static/site.css HTTP/1.1\" 304 -",
+	"\"GET /orders/list?page=%u HTTP/1.1\" 200 -",
+	"\"POST /api/v1/items HTTP/1.1\" 201 -",
+	"\"GET /static/app.js HTTP/1.1\" 200 -",
+	"\"GET /favicon.ico HTTP/1.1\" 404 -",
+	"\"GET /reports/daily/%u HTTP/1.1\" 200 -",
+	"\"GET / HTTP/1.1\" 302 -",
 };
 static const char *const hostile[] = {
 	"code 400, message Bad request syntax ('123')",
@@ -231,10 +237,17 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'j': json = true; break;
-		case 'n': lines = strtoul(optarg, NULL, 10); break;
-		case 'D': datadir = optarg; break;
-		default: return usage();
+		case 'j':
+			json = true;
+			break;
+		case 'n':
+			lines = strtoul(optarg, NULL, 10);
+			break;
+		case 'D':
+			datadir = optarg;
+			break;
+		default:
+			return usage();
 		}
 	}
 	if (lines < HOSTILE_EVERY || optind < argc)
@@ -251,11 +264,13 @@ int main(int argc, char **argv)
 	unlink(path);
 	conf_free(&conf);
 	if (json)
-		printf("{\"lines\": %zu, \"hostile\": %zu, \"offences\": %llu, \"lines_per_s\": %.0f, "
+		printf("{\"lines\": %zu, \"hostile\": %zu, \"offences\": %llu, \"lines_per_s\": "
+		       "%.0f, "
 		       "\"wc_lines_per_s\": %.0f}\n",
 		       l.lines, l.hostile, (unsigned long long)offences, best, wc);
 	else
-		printf("detector: %.0f lines/s (%zu lines, %zu hostile, %llu offences with the rate "
+		printf("detector: %.0f lines/s (%zu lines, %zu hostile, %llu offences with the "
+		       "rate "
 		       "filter); wc -l: %.0f lines/s\n",
 		       best, l.lines, l.hostile, (unsigned long long)offences, wc);
 	free(l.text);

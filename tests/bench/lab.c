@@ -290,6 +290,7 @@ size_t lab_line(uint32_t client, char *buf, size_t size)
 
 	localtime_r(&now, &tm);
 	strftime(date, sizeof date, "%d/%b/%Y %H:%M:%S", &tm);
-	return (size_t)snprintf(buf, size, "%s - - [%s] code 400, message Bad request syntax ('123')\n",
+	return (size_t)snprintf(buf, size,
+				"%s - - [%s] code 400, message Bad request syntax ('123')\n",
 				lab_text(client, address), date);
 }

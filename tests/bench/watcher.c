@@ -33,9 +33,7 @@ static const struct nlattr *inner(const struct nlattr *nest, uint16_t type)
 {
 	const struct nlattr *a;
 
-	mnl_attr_for_each_nested(a, nest)
-		if (mnl_attr_get_type(a) == type)
-			return a;
+	mnl_attr_for_each_nested(a, nest) if (mnl_attr_get_type(a) == type) return a;
 	return NULL;
 }
 
@@ -59,7 +57,8 @@ static int take_message(void *ctx, const struct nlmsghdr *nlh)
 
 	if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM))
 		return 0;
-	mnl_attr_for_each(a, nlh, sizeof(struct nfgenmsg)) {
+	mnl_attr_for_each(a, nlh, sizeof(struct nfgenmsg))
+	{
 		if (mnl_attr_get_type(a) == NFTA_SET_ELEM_LIST_TABLE)
 			ours = !strcmp(mnl_attr_get_str(a), w->table);
 		if (mnl_attr_get_type(a) == NFTA_SET_ELEM_LIST_ELEMENTS)
@@ -67,8 +66,7 @@ static int take_message(void *ctx, const struct nlmsghdr *nlh)
 	}
 	if (!ours || !list)
 		return 0;
-	mnl_attr_for_each_nested(element, list)
-		take_element(w, element);
+	mnl_attr_for_each_nested(element, list) take_element(w, element);
 	return 0;
 }
 

@@ -28,10 +28,16 @@ def measure():
     return json.loads(done.stdout)
 
 
+def nft_can_be_judged(result):
+    """Not where waking a process takes so long that even the bare path misses the limit."""
+    bare = next(m["bare"]["p50"] for m in result["measures"] if m["key"] == "active")
+    return result["nft"]["p50"] / bare >= NFT_RATIO
+
+
 def too_slow(result):
     """Names of what is over its ratio."""
     slow = [m["key"] for m in result["measures"] if m["key"] in JUDGED and m["ratio"] > RATIO]
-    if result["nft_ratio"] < NFT_RATIO:
+    if result["nft_ratio"] < NFT_RATIO and nft_can_be_judged(result):
         slow.append("nft")
     return slow
 
@@ -57,8 +63,12 @@ def timing(tap):
             tap.ok(m["key"] not in slow, f"{times} (limit {RATIO})", m)
         else:
             tap.note(times)
-    tap.ok("nft" not in slow, f"a spawned nft takes {result['nft']['p50']:.0f} us, "
-           f"{result['nft_ratio']:.0f} times as long as a ban (limit {NFT_RATIO})", result["nft"])
+    times = (f"a spawned nft takes {result['nft']['p50']:.0f} us, {result['nft_ratio']:.0f} times "
+             "as long as a ban")
+    if result["nft_ratio"] < NFT_RATIO and not nft_can_be_judged(result):
+        tap.skip(times, f"on this machine the bare path misses the limit of {NFT_RATIO} too")
+    else:
+        tap.ok("nft" not in slow, f"{times} (limit {NFT_RATIO})", result["nft"])
 
 
 if __name__ == "__main__":

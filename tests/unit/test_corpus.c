@@ -2,9 +2,10 @@
 /*
  * The shipped filters in the real detector, on logs of real servers and on their samples.
  *
- * tests/corpus/README.md says what is judged: no honest line is an offence of any filter but the rate
- * jail, and each offence is found once, with the right client. CORPUS_DIR names another directory of the
- * same kind (mutated copies); the samples are then left out, and so is the count of files.
+ * tests/corpus/README.md says what is judged: no honest line is an offence of any filter but the
+ * rate jail, and each offence is found once, with the right client. CORPUS_DIR names another
+ * directory of the same kind (mutated copies); the samples are then left out, and so is the count
+ * of files.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +26,7 @@
 
 #define BURST "werkzeug-burst"
 #define FINDTIME_S (INT64_C(20) * 365 * 86400) /* nothing is ever too old */
-#define MAXRETRY 1000                           /* and nothing is ever enough */
+#define MAXRETRY 1000			       /* and nothing is ever enough */
 #define RULES_MAX 16u
 #define BURST_SANE 20u
 #define FILES_LEAST 10u
@@ -70,7 +71,8 @@ static bool next_line(struct slice *rest, struct slice *ret_line)
 	return true;
 }
 
-static void each_file(const char *dir, const char *pattern, void (*fn)(const char *path), size_t least)
+static void each_file(const char *dir, const char *pattern, void (*fn)(const char *path),
+		      size_t least)
 {
 	char path[512];
 	glob_t found;
@@ -130,10 +132,11 @@ static void no_refusal(void *ctx, const struct detector_offence *o, const struct
 }
 
 /* Every match is reported: thresholds and `distinct` are the business of other tests. */
-static void open_detector(struct bench *b, const char *path, void (*on_offence)(void *,
-			  const struct detector_offence *), void *ctx)
+static void open_detector(struct bench *b, const char *path,
+			  void (*on_offence)(void *, const struct detector_offence *), void *ctx)
 {
-	static struct detector_hooks hooks = {.ban = no_ban, .refused = no_refusal, .notice = no_notice};
+	static struct detector_hooks hooks = {
+		.ban = no_ban, .refused = no_refusal, .notice = no_notice};
 	struct error err = {0};
 
 	hooks.offence = on_offence;
@@ -153,7 +156,8 @@ static void open_detector(struct bench *b, const char *path, void (*on_offence)(
 	b->memory.ledger = map(b->memory.ledger_bytes);
 	b->memory.growth = map(b->memory.growth_bytes);
 	b->memory.seed = hash_seed_new();
-	if (detector_new(&b->conf, &b->memory, b->bans, b->ignore, &hooks, ctx, &b->detector, &err) < 0)
+	if (detector_new(&b->conf, &b->memory, b->bans, b->ignore, &hooks, ctx, &b->detector,
+			 &err) < 0)
 		fail_msg("%s:%u: %s", err.file, err.line, err.text);
 }
 
@@ -189,7 +193,8 @@ struct log_file {
 
 /* All files together. */
 static struct {
-	unsigned files, lines, offences, found, honest, burst_lines, burst_found, forged, forged_found;
+	unsigned files, lines, offences, found, honest, burst_lines, burst_found, forged,
+		forged_found;
 } sum;
 
 static bool is_class(const struct row *r, const char *name)
@@ -348,7 +353,8 @@ static void test_corpus(void **state)
 	(void)state;
 	snprintf(dir, sizeof dir, "%s/tests/corpus", source_tree());
 	each_file(other ? other : dir, "*.out", judge_log, other ? 1 : FILES_LEAST);
-	print_message("# %u logs, %u lines: %u of %u offences found once with the right client; %u honest "
+	print_message("# %u logs, %u lines: %u of %u offences found once with the right client; %u "
+		      "honest "
 		      "lines, none of them an offence; burst filter %u of %u; forged %u of %u\n",
 		      sum.files, sum.lines, sum.found, sum.offences, sum.honest, sum.burst_found,
 		      sum.burst_lines, sum.forged_found, sum.forged);
@@ -389,11 +395,17 @@ static void on_sample_offence(void *ctx, const struct detector_offence *o)
 
 static struct filter *own_filter(const struct filter_conf *fc)
 {
-	const struct filter_spec spec = {
-		.name = fc->name, .prefregex = fc->prefregex, .failregex = fc->failregex,
-		.nfail = fc->nfail, .ignoreregex = fc->ignoreregex, .nignore = fc->nignore,
-		.datepattern = fc->datepattern, .ndate = fc->ndate, .partnerregex = fc->partnerregex,
-		.npartner = fc->npartner, .maxlines = fc->maxlines};
+	const struct filter_spec spec = {.name = fc->name,
+					 .prefregex = fc->prefregex,
+					 .failregex = fc->failregex,
+					 .nfail = fc->nfail,
+					 .ignoreregex = fc->ignoreregex,
+					 .nignore = fc->nignore,
+					 .datepattern = fc->datepattern,
+					 .ndate = fc->ndate,
+					 .partnerregex = fc->partnerregex,
+					 .npartner = fc->npartner,
+					 .maxlines = fc->maxlines};
 	struct filter *f = NULL;
 	struct error err = {0};
 
@@ -411,15 +423,21 @@ static void open_samples(struct samples *s, const char *spec)
 
 	if (n < 1 || n > (int)RULES_MAX)
 		fail_msg("%s: %s", spec, err.text);
-	s->jail = (struct jail_conf){.name = "samples", .bantime_s = 60, .ipv4_prefix = 32,
-				     .ipv6_prefix = 128, .nrules = (size_t)n};
+	s->jail = (struct jail_conf){.name = "samples",
+				     .bantime_s = 60,
+				     .ipv4_prefix = 32,
+				     .ipv6_prefix = 128,
+				     .nrules = (size_t)n};
 	s->jail.rules = arena_array(&s->arena, (size_t)n, sizeof *s->jail.rules);
 	for (int i = 0; i < n; i++) {
 		s->jail.rules[i].filter = list[i];
 		s->filters[i] = own_filter(&list[i]);
 	}
-	s->bench = (struct bench){.conf = {.jails = &s->jail, .njails = 1, .maxtracked = 1000,
-					   .maxmemory_bytes = 64u << 20, .dbpurgeage_s = 86400}};
+	s->bench = (struct bench){.conf = {.jails = &s->jail,
+					   .njails = 1,
+					   .maxtracked = 1000,
+					   .maxmemory_bytes = 64u << 20,
+					   .dbpurgeage_s = 86400}};
 	open_detector(&s->bench, s->path, on_sample_offence, s);
 }
 
@@ -590,7 +608,8 @@ static void test_samples(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_corpus), cmocka_unit_test(test_samples)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_corpus),
+					   cmocka_unit_test(test_samples)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
