@@ -19,6 +19,9 @@ static struct {
 	int fd;
 	char path[256];
 	bool marks; /* systemd reads our stderr and takes "<N>" as the priority */
+	bool batch;
+	size_t held; /* bytes in `buffer` */
+	char buffer[16384];
 } state = {.level = LOG_LEVEL_NOTICE, .target = TARGET_STDERR, .fd = STDERR_FILENO};
 
 static const struct {
@@ -128,11 +131,45 @@ static size_t stamp(char *buf, size_t size, enum log_level level)
 				    levels[level].name);
 }
 
+static void put(const char *text, size_t n)
+{
+	ssize_t written;
+
+	do
+		written = write(state.fd, text, n);
+	while (written < 0 && errno == EINTR);
+}
+
+void log_batch(void)
+{
+	state.batch = true;
+}
+
+void log_flush(void)
+{
+	if (state.held)
+		put(state.buffer, state.held);
+	state.held = 0;
+}
+
+static void put_line(enum log_level level, const char *line, size_t n)
+{
+	bool now = !state.batch || level <= LOG_LEVEL_WARNING;
+
+	if (now || state.held + n > sizeof state.buffer)
+		log_flush();
+	if (now) {
+		put(line, n);
+		return;
+	}
+	memcpy(state.buffer + state.held, line, n);
+	state.held += n;
+}
+
 void log_write(enum log_level level, const char *token, const char *format, ...)
 {
 	char line[2048];
 	size_t n, head;
-	ssize_t written;
 	va_list ap;
 
 	if (!log_enabled(level))
@@ -148,9 +185,7 @@ void log_write(enum log_level level, const char *token, const char *format, ...)
 	if (state.target == TARGET_SYSLOG)
 		syslog(levels[level].priority, "%.*s", (int)n, line);
 	else
-		do
-			written = write(state.fd, line, n + 1);
-		while (written < 0 && errno == EINTR);
+		put_line(level, line, n + 1);
 }
 
 bool log_gate_open(struct log_gate *gate, int64_t mono_ns, unsigned burst, unsigned period_s)

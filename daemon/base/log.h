@@ -45,6 +45,14 @@ __attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const
 			log_write(LOG_LEVEL_DEBUG, token, __VA_ARGS__); \
 	} while (0)
 
+/*
+ * From now on lines below warning are written together: when the buffer is full, before a warning or an
+ * error, and at log_flush, which the process calls before it waits. A burst of 2,000 bans then costs a
+ * few writes. What a crash leaves unwritten is of its last wake-up.
+ */
+void log_batch(void);
+void log_flush(void);
+
 /* Gate for a message that an attacker can repeat: true at most `burst` times per `period_s`. */
 struct log_gate {
 	int64_t start_ns;

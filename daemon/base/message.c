@@ -250,8 +250,11 @@ static int step(struct channel *c)
 		close(fd);
 	if (type)
 		return 1;
-	/* A peer that ends resets the pair when it had not read everything: gone, no more. */
-	if (n == 0 || n == -ECONNRESET || n == -EPIPE)
+	/* A peer that ends resets the pair when it had not read everything. The error comes before what
+	 * it has sent, and once. */
+	if (n == -ECONNRESET)
+		return 1;
+	if (n == 0 || n == -EPIPE)
 		report_closed(c, 0);
 	else
 		report_closed(c, n > 0 ? ERROR_PROTOCOL : (int)n);
@@ -268,6 +271,18 @@ static void on_readable(struct ev_loop *loop, ev_io *w, int revents)
 	for (int i = 0; i < RECEIVE_ROUNDS && !c->dead && !c->closed; i++)
 		if (step(c) <= 0)
 			break;
+	c->busy = false;
+	if (c->dead)
+		free(c);
+}
+
+void channel_drain(struct channel *c)
+{
+	if (!c || c->busy)
+		return;
+	c->busy = true;
+	while (!c->dead && !c->closed && step(c) > 0)
+		;
 	c->busy = false;
 	if (c->dead)
 		free(c);

@@ -63,6 +63,10 @@ size_t channel_backlog(const struct channel *c);
 /* Sends what waits, blocking at most timeout_ms; for the last words of a process. */
 void channel_flush(struct channel *c, int timeout_ms);
 
+/* Handles all that has arrived, at once: what a peer said before it ended. `closed` may be called, and may
+ * free the channel. NULL is fine. */
+void channel_drain(struct channel *c);
+
 /* Stops watching and closes. NULL is fine. */
 void channel_free(struct channel *c);
 

@@ -309,24 +309,10 @@ int conf_load(const char *dir, const char *datadir, struct conf *ret_conf, struc
 	return finish(&l, r);
 }
 
-/* A path as one logpath line: absolute, wildcards and percent signs taken literally. */
-static int quick_path(struct loader *l, const char *path, struct textbuf *lines)
+/* Wildcards know no escapes but a set of one: see enforcer/logfile.h. */
+static void add_literal(struct textbuf *lines, const char *path)
 {
-	char cwd[4096];
-
-	if (!*path || strchr(path, '\n'))
-		return conf_errors_add(l->errs, NULL, 0,
-				       "this cannot be the path of a log: '%.60s'", path);
-	if (*path != '/' && !getcwd(cwd, sizeof cwd))
-		return conf_errors_add(l->errs, NULL, 0, "the current directory is not known: %s",
-				       strerror(errno));
-	textbuf_add(lines, SLICE("\n"));
-	if (*path != '/') {
-		textbuf_add(lines, slice_str(cwd));
-		textbuf_add(lines, SLICE("/"));
-	}
 	for (; *path; path++) {
-		/* Wildcards know no escapes but a set of one: see enforcer/logfile.h. */
 		bool wild = strchr("*?[", *path) != NULL;
 
 		textbuf_add(lines, wild ? SLICE("[") : SLICE(""));
@@ -335,6 +321,26 @@ static int quick_path(struct loader *l, const char *path, struct textbuf *lines)
 		if (*path == '%')
 			textbuf_add(lines, SLICE("%"));
 	}
+}
+
+/* A path as one logpath line: absolute, wildcards and percent signs taken literally. */
+static int quick_path(struct loader *l, const char *path, struct textbuf *lines)
+{
+	char cwd[4096] = "";
+
+	if (!*path || strchr(path, '\n'))
+		return conf_errors_add(l->errs, NULL, 0,
+				       "this cannot be the path of a log: '%.60s'", path);
+	if (*path != '/' && !getcwd(cwd, sizeof cwd))
+		return conf_errors_add(l->errs, NULL, 0, "the current directory is not known: %s",
+				       strerror(errno));
+	if (strchr(cwd, '\n'))
+		return conf_errors_add(l->errs, NULL, 0,
+				       "the current directory cannot stand in the path of a log");
+	textbuf_add(lines, SLICE("\n"));
+	add_literal(lines, cwd);
+	textbuf_add(lines, *path == '/' ? SLICE("") : SLICE("/"));
+	add_literal(lines, path);
 	textbuf_add(lines, SLICE(" head"));
 	return 0;
 }

@@ -113,7 +113,6 @@ struct jail_conf {
 	unsigned networks_count; /* 0 = off */
 	uint8_t networks_len;
 	unsigned maxmatches;
-	const char *logtimezone; /* NULL = the system's */
 	const char *logencoding; /* "auto" or a name */
 	struct action_conf *actions;
 	size_t nactions;

@@ -259,6 +259,48 @@ static int filter_spec(struct loader *l, const struct jail_conf *jail, struct in
 	return 0;
 }
 
+/* Does an expression keep this field: <F-NAME>, (?P<name>...) or (?<name>...)? */
+static bool text_keeps(const char *text, const char *field)
+{
+	size_t n = strlen(field);
+
+	for (const char *at = text; at && (at = strchr(at, '<')); at++) {
+		const char *name = at + (strncasecmp(at, "<f-", 3) ? 1 : 3);
+
+		name += strncasecmp(name, "alt_", 4) ? 0 : 4;
+		if (!strncasecmp(name, field, n) && name[n] == '>')
+			return true;
+	}
+	return false;
+}
+
+static bool filter_keeps(const struct filter_conf *f, const char *field)
+{
+	if (text_keeps(f->prefregex.text, field))
+		return true;
+	for (size_t i = 0; i < f->nfail; i++)
+		if (text_keeps(f->failregex[i].text, field))
+			return true;
+	return false;
+}
+
+/* Without the field all offences would be the same one. A family: for members that have it. */
+static int settle_distinct(struct loader *l, const struct jail_conf *jail, struct rule_conf *rule,
+			   bool family)
+{
+	const struct ini_value *own = ini_get(&l->jails, jail->name, "distinct");
+
+	if (!rule->distinct || filter_keeps(&rule->filter, rule->distinct))
+		return 0;
+	if (!family)
+		return conf_errors_add(l->errs, own ? own->file : jail->where.file,
+				       own ? own->line : jail->where.line,
+				       "distinct: the filter '%s' has no such field: '%.60s'",
+				       rule->filter.name, rule->distinct);
+	rule->distinct = NULL;
+	return 0;
+}
+
 static int rules(struct loader *l, struct jail_conf *jail)
 {
 	const struct override over = {&l->jails, jail->name, l->vars, l->nvars};
@@ -280,6 +322,8 @@ static int rules(struct loader *l, struct jail_conf *jail)
 		jail->rules[i].filter = filters[i];
 		digest_filter(l, &filters[i]);
 		r |= thresholds(l, jail, &jail->rules[i], family);
+		if (!r)
+			r = settle_distinct(l, jail, &jail->rules[i], family);
 	}
 	return r ? ERROR_CONFIG : 0;
 }

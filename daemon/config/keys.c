@@ -13,7 +13,7 @@
 #define DEFAULT_FORMULA "ban.Time*(1<<(ban.Countifban.Count<20else20))*banFactor"
 
 static key_parse_fn key_bool, key_auto, key_unsigned, key_u8, key_count, key_size, key_time,
-	key_bantime, key_limit, key_number, key_numbers, key_formula, key_word, key_optional,
+	key_bantime, key_limit, key_number, key_numbers, key_formula, key_word,
 	key_path, key_field, key_nets, key_ports, key_backend, key_witness, key_level, key_target;
 
 const struct key jail_keys[] = {
@@ -311,15 +311,6 @@ static int key_word(const struct key *key, const struct text_at *value, void *fi
 	if (!*value->text || strpbrk(value->text, " \t\n"))
 		return key_fault(key, value, "must be one word", err);
 	*(const char **)field = value->text;
-	return 0;
-}
-
-static int key_optional(const struct key *key, const struct text_at *value, void *field,
-			struct arena *arena, struct error *err)
-{
-	if (*value->text && strcasecmp(value->text, "auto"))
-		return key_word(key, value, field, arena, err);
-	*(const char **)field = NULL;
 	return 0;
 }
 

@@ -278,9 +278,11 @@ static void engine_ended(struct enforcer *e, int status)
 	uint64_t progress = e->start.engine_progress(e->resume_fd);
 	bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
 
-	drop_channel(&e->engine);
 	e->engine.pid = 0;
+	channel_drain(e->engine.channel);
+	drop_channel(&e->engine);
 	if (e->stopping) {
+		requests_flush(e); /* its last bans */
 		ev_break(e->loop, EVBREAK_ALL);
 		return;
 	}

@@ -71,6 +71,8 @@ static void say(struct engine *e, const char *what, const struct ban *b)
 {
 	char addr[ADDR_STRLEN], reason[256], lasts[64] = "ever";
 
+	if (!log_enabled(LOG_LEVEL_NOTICE))
+		return;
 	if (b->until_wall_s != CLOCK_FOREVER)
 		times_format(b->until_wall_s - b->since_wall_s, lasts, sizeof lasts);
 	log_notice("jail", "[%s] %s %s for %s (%s)", banlist_jail_name(e, b->jail), what,
@@ -79,20 +81,25 @@ static void say(struct engine *e, const char *what, const struct ban *b)
 
 /* --- out -------------------------------------------------------------------------------------- */
 
+/*
+ * What was sent stays in the outbox until no message of ours waits in this process: should it crash,
+ * the next engine sends it again, which changes nothing where it had arrived.
+ */
 void banlist_flush(struct engine *e)
 {
 	struct resume_head *h = e->resume.head;
 
-	for (uint32_t at = 0; at < h->outbox_count;) {
-		uint32_t n = h->outbox_count - at;
+	while (h->outbox_sent < h->outbox_count) {
+		uint32_t n = h->outbox_count - h->outbox_sent;
 
 		if (n > PROTOCOL_BATCH)
 			n = PROTOCOL_BATCH;
-		if (channel_send(e->channel, PROTOCOL_BAN, &h->outbox[at], n, -1) < 0)
+		if (channel_send(e->channel, PROTOCOL_BAN, &h->outbox[h->outbox_sent], n, -1) < 0)
 			return; /* the enforcer is gone, and so are we soon */
-		at += n;
+		h->outbox_sent += n;
 	}
-	h->outbox_count = 0;
+	if (!channel_backlog(e->channel))
+		h->outbox_count = h->outbox_sent = 0;
 }
 
 static uint64_t remaining_ms(int64_t end_mono_ns, int64_t mono_ns)
@@ -123,12 +130,7 @@ static void queue(struct engine *e, const struct ban *b)
 	struct resume_head *h = e->resume.head;
 	enum bans_scope scope = b->scope_port ? BANS_SCOPE_PORT : BANS_SCOPE_ALL;
 	int64_t mono_ns = clock_now().mono_ns;
-
-	if (h->outbox_count == RESUME_OUTBOX)
-		banlist_flush(e);
-	if (h->outbox_count == RESUME_OUTBOX)
-		return;
-	h->outbox[h->outbox_count++] = (struct protocol_ban){
+	const struct protocol_ban p = {
 		.addr = b->addr,
 		.jail = b->jail,
 		.source = b->source,
@@ -137,6 +139,13 @@ static void queue(struct engine *e, const struct ban *b)
 		.remaining_ms = remaining_ms(bans_end(e->bans, &b->addr, scope), mono_ns),
 		.since_wall_s = b->since_wall_s,
 	};
+
+	if (h->outbox_count == RESUME_OUTBOX)
+		banlist_flush(e);
+	if (h->outbox_count < RESUME_OUTBOX)
+		h->outbox[h->outbox_count++] = p;
+	else /* the enforcer is far behind: the channel's own queue holds it */
+		channel_send(e->channel, PROTOCOL_BAN, &p, 1, -1);
 }
 
 /* --- hooks of the detector -------------------------------------------------------------------- */
@@ -243,15 +252,18 @@ static void on_end(struct ev_loop *loop, ev_timer *w, int revents)
 /* The kernel ends a ban by itself; the list follows up to a second later, many at a time. */
 void banlist_arm(struct engine *e)
 {
-	int64_t next_ns = bans_next_end(e->bans), mono_ns = clock_now().mono_ns;
+	int64_t next_ns = bans_next_end(e->bans), mono_ns;
 	double wait_s;
 
-	if (next_ns == CLOCK_FOREVER) {
-		ev_timer_stop(e->loop, &e->end_of_ban);
+	/* Waking too early is harmless and rare, setting the timer anew for each of many bans is not. */
+	if (ev_is_active(&e->end_of_ban) && e->armed_ns <= next_ns && next_ns != CLOCK_FOREVER)
 		return;
-	}
-	wait_s = next_ns > mono_ns ? (double)(next_ns - mono_ns) / 1e9 + 0.05 : 0.;
 	ev_timer_stop(e->loop, &e->end_of_ban);
+	if (next_ns == CLOCK_FOREVER)
+		return;
+	e->armed_ns = next_ns;
+	mono_ns = clock_now().mono_ns;
+	wait_s = next_ns > mono_ns ? (double)(next_ns - mono_ns) / 1e9 + 0.05 : 0.;
 	ev_timer_init(&e->end_of_ban, on_end, wait_s, 0.);
 	e->end_of_ban.data = e;
 	ev_now_update(e->loop);

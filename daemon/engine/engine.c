@@ -297,6 +297,7 @@ static void before_wait(struct ev_loop *loop, ev_prepare *w, int revents)
 	struct engine *e = w->data;
 
 	(void)revents;
+	log_flush();
 	engine_check_ready(e);
 	if (all_said(e))
 		ev_break(loop, EVBREAK_ALL);
@@ -364,6 +365,7 @@ int engine_run(void *arg, int fd)
 	struct error err = {0};
 
 	e = (struct engine){.start = *(const struct engine_start *)arg};
+	log_batch();
 	e.conf = e.start.conf;
 	if (open_loop(&e, fd, &err) < 0 || open_tables(&e, &err) < 0 || lines_open(&e, &err) < 0) {
 		log_error("engine", "%s%s%s", err.file, err.file[0] ? ": " : "", err.text);
@@ -371,6 +373,7 @@ int engine_run(void *arg, int fd)
 	}
 	view_set_up(&e);
 	ev_run(e.loop, 0);
+	log_flush();
 	close_all(&e);
 	return e.exit_status;
 }

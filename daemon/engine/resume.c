@@ -118,6 +118,7 @@ int resume_attach(int fd, const struct conf *conf, bool crashed, struct resume *
 		return -errno;
 	*ret_resume = (struct resume){.head = map, .bytes = l.total};
 	ret_resume->kept = same_shape(map, &l, conf);
+	((struct resume_head *)map)->outbox_sent = 0;
 	if (ret_resume->kept)
 		take_over(map, crashed, ret_guilty);
 	else

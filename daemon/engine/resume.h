@@ -44,7 +44,8 @@ struct resume_head {
 	uint32_t serial;
 	uint32_t hand_file; /* row + 1 of the line in hand, 0 = none */
 	uint64_t hand_offset;
-	uint32_t nskips, outbox_count;
+	uint32_t nskips;
+	uint32_t outbox_count, outbox_sent; /* sent ones stay until the kernel has taken them */
 	struct resume_counters counters;
 	struct resume_file files[RESUME_FILES];
 	struct {

@@ -78,6 +78,7 @@ struct engine {
 	struct control_view view;
 	ev_prepare before_wait;
 	ev_timer end_of_ban;
+	int64_t armed_ns; /* the end that end_of_ban waits for */
 	ev_periodic far_off;
 	int exit_status;
 

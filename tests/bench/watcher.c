@@ -31,9 +31,13 @@ int watcher_fd(const struct watcher *w)
 
 static const struct nlattr *inner(const struct nlattr *nest, uint16_t type)
 {
-	const struct nlattr *a;
+	struct nlattr *a;
 
-	mnl_attr_for_each_nested(a, nest) if (mnl_attr_get_type(a) == type) return a;
+	mnl_attr_for_each_nested(a, nest)
+	{
+		if (mnl_attr_get_type(a) == type)
+			return a;
+	}
 	return NULL;
 }
 
@@ -51,7 +55,7 @@ static void take_element(struct watcher *w, const struct nlattr *element)
 
 static int take_message(void *ctx, const struct nlmsghdr *nlh)
 {
-	const struct nlattr *a, *element, *list = NULL;
+	struct nlattr *a, *list = NULL;
 	struct watcher *w = ctx;
 	bool ours = false;
 
@@ -66,7 +70,10 @@ static int take_message(void *ctx, const struct nlmsghdr *nlh)
 	}
 	if (!ours || !list)
 		return 0;
-	mnl_attr_for_each_nested(element, list) take_element(w, element);
+	mnl_attr_for_each_nested(a, list)
+	{
+		take_element(w, a);
+	}
 	return 0;
 }
 

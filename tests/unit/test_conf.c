@@ -52,7 +52,7 @@ static void put_shipped(void)
 	put("s/filters/web.conf", "[Definition]\nfamily = web-probe web-burst[x=1]\n");
 	put("s/filters/web-probe.conf",
 	    "[INCLUDES]\nbefore = web-common.conf\n[Definition]\n"
-	    "failregex = %(_line)sGET <path> <HOST>\n            two <HOST>\n"
+	    "failregex = %(_line)sGET <path> <HOST>\n            two <F-PATH>.</F-PATH> <HOST>\n"
 	    "ignoreregex = ^health\npartnerregex = ^partner <HOST>\n[Init]\npath = /x\n");
 	put("s/filters/web-common.conf", "[DEFAULT]\n_line = ^line\\s\n");
 	put("s/filters/web-burst.conf",
@@ -232,7 +232,7 @@ static void filter_file(void **state)
 	f = &conf.jails[0].rules[0].filter;
 	assert_int_equal(f->nfail, 2);
 	assert_string_equal(f->failregex[0].text, "^line\\sGET /x <HOST>");
-	assert_string_equal(f->failregex[1].text, "two <HOST>");
+	assert_string_equal(f->failregex[1].text, "two <F-PATH>.</F-PATH> <HOST>");
 	assert_int_equal(f->failregex[1].line, 5);
 	assert_non_null(strstr(f->failregex[1].file, "s/filters/web-probe.conf"));
 	assert_string_equal(f->ignoreregex[0].text, "^health");
@@ -253,10 +253,13 @@ static void thresholds(void **state)
 	    "[a]\nenabled = yes\nfilter = web\nlogpath = /l\n"
 	    "[b]\nenabled = yes\nfilter = web\nlogpath = /l\nmaxretry = 4\ndistinct =\n"
 	    "[c]\nenabled = yes\nfilter = web-burst\nlogpath = /l\n"
-	    "[d]\nenabled = yes\nfilter = werkzeug-a\nlogpath = /l\nfindtime = 5s\n");
+	    "[d]\nenabled = yes\nfilter = werkzeug-a\nlogpath = /l\nfindtime = 5s\n"
+	    "[e]\nenabled = yes\nfilter = web\nlogpath = /l\ndistinct = path\n");
 	put("c/jail.local", "[web-probe]\nmaxretry = 7\n");
 	load();
-	assert_int_equal(conf.njails, 4);
+	assert_int_equal(conf.njails, 5);
+	assert_string_equal(conf.jails[4].rules[0].distinct, "path");
+	assert_null(conf.jails[4].rules[1].distinct); /* it has no such field */
 	assert_int_equal(conf.jails[0].rules[0].maxretry, 7);
 	assert_int_equal(conf.jails[0].rules[0].findtime_s, 60);
 	assert_int_equal(conf.jails[0].rules[1].maxretry, 35);
@@ -285,8 +288,7 @@ static void all_keys(void **state)
 	    "ignoreip = 10.0.0.0/8, 192.0.2.1 2001:db8::/32 198.51.100.0/255.255.255.0\nignoreself "
 	    "= off\n"
 	    "trusted_proxy = 203.0.113.7\nport = http,8000:8010 443 9-10\nscope = port\nkill = no\n"
-	    "ipv4_prefix = 24\nipv6_prefix = 48\nwitness = no\nmaxmatches = 3\nlogtimezone = "
-	    "UTC+0200\n"
+	    "ipv4_prefix = 24\nipv6_prefix = 48\nwitness = no\nmaxmatches = 3\n"
 	    "logencoding = utf-8\nnetworks = off\nusedns = warn\naction = nftables[x=1]\n");
 	put("c/jail.local", "[j]\nlogpath = /var/log/*.out tail\n\t/b c head\n\t/d\n");
 	load();
@@ -322,7 +324,6 @@ static void all_keys(void **state)
 	assert_int_equal(j->ipv6_prefix, 48);
 	assert_int_equal(j->witness, WITNESS_NO);
 	assert_int_equal(j->maxmatches, 3);
-	assert_string_equal(j->logtimezone, "UTC+0200");
 	assert_int_equal(j->nactions, 1);
 	assert_string_equal(j->actions[0].params[0].value, "1");
 }
@@ -360,6 +361,7 @@ static void value_errors(void **state)
 				  "/etc/services, or auto: 'port = nosuch'"},
 		{"distinct = a b", "distinct must be the name of a field, such as 'path' for "
 				   "<F-PATH>: 'distinct = a b'"},
+		{"distinct = user", "distinct: the filter 'web-probe' has no such field: 'user'"},
 		{"bantime.factor = -1", "bantime.factor must be a number above 0, such as '1' or "
 					"'2.5': 'bantime.factor = -1'"},
 		{"bantime.multipliers = 1 x", "bantime.multipliers must be numbers above 0, such "
@@ -391,6 +393,8 @@ static void value_errors(void **state)
 					"does not have: 'raise_nofile = hard'"},
 		{"journalmatch = A=b", "journalmatch needs the journal, which this version does "
 				       "not have: 'journalmatch = A=b'"},
+		{"logtimezone = UTC+0200", "logtimezone needs dates of another zone, which this "
+					   "version does not have: 'logtimezone = UTC+0200'"},
 		{"ignorecommand = /bin/true", "ignorecommand needs ignore commands, which this "
 					      "version does not have: 'ignorecommand = /bin/true'"},
 		{"maxmatches = %(gone)s", "the name in %(name)s is not defined: '%(gone)s'"},
@@ -779,6 +783,14 @@ static void quick(void **state)
 	assert_int_equal(conf_quick((const char *const[]){""}, 1, sdir, &conf, &errs),
 			 ERROR_CONFIG);
 	expect_errors("this cannot be the path of a log: ''");
+
+	make_dir("odd [x]*%(d)s");
+	snprintf(wanted, sizeof wanted, "%s/odd [x]*%%(d)s", top);
+	assert_int_equal(chdir(wanted), 0);
+	assert_int_equal(conf_quick(paths + 2, 1, sdir, &conf, &errs), 0);
+	assert_non_null(strstr(conf.jails[0].logpaths[0].text, "/odd [[]x][*]%(d)s/rel;.out"));
+	conf_free(&conf);
+	assert_int_equal(chdir(cwd), 0);
 	assert_int_equal(conf_quick(paths, 1, "/nonexistent", &conf, &errs), ERROR_CONFIG);
 	expect_errors("the shipped filters are not in '/nonexistent'");
 }
