@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <syslog.h>
 #include <unistd.h>
 
 const struct process_row process_table[PROCESS_NAMES] = {
@@ -245,6 +246,8 @@ pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void 
 		return error_set(err, r, "cannot start %s: %s", process_table[name].name, error_name(r));
 	}
 	if (pid == 0) {
+		/* syslog() would write to, and close, whatever gets its descriptor's number next. */
+		closelog();
 		close_others(pair[1], keep, nkeep);
 		child(name, parent, run, arg, pair[1]);
 	}

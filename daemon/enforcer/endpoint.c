@@ -30,16 +30,33 @@ const char *endpoint_socket_path(const struct enforcer *e)
 	return e->start.socket_override ? e->start.socket_override : e->conf->socket;
 }
 
+/* A directory with all that is missing above it. */
+static int make_dirs(const char *dir, mode_t mode)
+{
+	char copy[PATH_MAX];
+
+	if (mkdir(dir, mode) == 0 || errno == EEXIST)
+		return 0;
+	if (errno != ENOENT || strlen(dir) >= sizeof copy)
+		return -errno;
+	snprintf(copy, sizeof copy, "%s", dir);
+	if (strcmp(dirname(copy), dir) == 0 || make_dirs(copy, 0755) < 0)
+		return -ENOENT;
+	return mkdir(dir, mode) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
 /* The directory that a path lies in; made when it is missing. */
 static int make_parent(const char *path, mode_t mode, struct error *err)
 {
 	char copy[PATH_MAX];
 	const char *dir;
+	int r;
 
 	snprintf(copy, sizeof copy, "%s", path);
 	dir = dirname(copy);
-	if (mkdir(dir, mode) < 0 && errno != EEXIST)
-		return error_set(err, -errno, "cannot make the directory '%s': %s", dir, strerror(errno));
+	r = make_dirs(dir, mode);
+	if (r < 0)
+		return error_set(err, r, "cannot make the directory '%s': %s", dir, error_name(r));
 	return 0;
 }
 
@@ -47,11 +64,12 @@ static int make_parent(const char *path, mode_t mode, struct error *err)
 static int try_lock(struct enforcer *e, const char *dir, unsigned long long netns)
 {
 	char path[PATH_MAX];
-	int fd;
+	int fd, r;
 
 	snprintf(path, sizeof path, "%s/netns-%llu.lock", dir, netns);
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return -errno;
+	r = make_dirs(dir, 0755);
+	if (r < 0)
+		return r;
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
@@ -185,13 +203,10 @@ int endpoint_force(struct enforcer *e, struct error *err)
 int endpoint_statedir(struct enforcer *e, struct error *err)
 {
 	const char *dir = e->conf->statedir;
-	int r = make_parent(dir, 0755, err);
+	int r = make_dirs(dir, 0700);
 
 	if (r < 0)
-		return r;
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return error_set(err, -errno, "cannot make the state directory '%s': %s", dir,
-				 strerror(errno));
+		return error_set(err, r, "cannot make the state directory '%s': %s", dir, error_name(r));
 	if (getuid() == 0 && chown(dir, process_engine_uid(), process_engine_gid()) < 0)
 		log_warning("enforcer", "cannot give '%s' to the engine's user: %s", dir,
 			    strerror(errno));

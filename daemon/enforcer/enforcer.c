@@ -24,6 +24,8 @@
 #define BACKOFF_LEAST_S 0.01
 #define BACKOFF_MOST_S 5.
 #define STOP_PATIENCE_MS 2000
+#define ENGINE_PATIENCE_S 3. /* for the engine's last words, when the daemon stops */
+#define PROBER_PAUSE_S 1.    /* before a prober that ended is started again */
 #define FAR_OFF_S 1e9 /* libev wakes each minute unless a periodic watcher exists */
 
 static void start_engine(struct enforcer *e);
@@ -109,6 +111,7 @@ void enforcer_set_sources(struct enforcer *e)
 	list = sources_list(e->conf, &e->arena, &n);
 	e->sources = arena_array(&e->arena, n, sizeof *e->sources);
 	e->nsources = n;
+	e->generation++;
 	for (size_t i = 0; i < n; i++) {
 		e->sources[i].conf = &list[i];
 		e->sources[i].name = arena_strdup(&e->arena, list[i].name);
@@ -135,6 +138,7 @@ static void engine_closed(void *ctx, int error)
 	}
 	/* Its end of the pair is closed: it is ending or dead, SIGCHLD tells the rest. */
 	drop_channel(&e->engine);
+	ev_timer_start(e->loop, &e->speechless);
 }
 
 /* Three in a minute: this engine, or whoever has taken it over, will not stop. */
@@ -190,11 +194,12 @@ static int spawn(struct enforcer *e, enum process_name name, int (*run)(void *, 
 static void on_ran(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
+	struct protocol_ran ran = *(const struct protocol_ran *)entries;
 
 	(void)count;
 	(void)fds;
-	if (e->engine.channel)
-		channel_send(e->engine.channel, PROTOCOL_RAN, entries, 1, -1);
+	if (e->engine.channel && commands_from_runner(e, &ran))
+		channel_send(e->engine.channel, PROTOCOL_RAN, &ran, 1, -1);
 }
 
 static const struct message_type from_runner[PROTOCOL_TO_ENGINE_TYPES] = {
@@ -217,6 +222,8 @@ static int start_runner(struct enforcer *e, struct error *err)
 {
 	if (!has_commands(e->conf))
 		return 0;
+	if (commands_remember(e) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
 	return spawn(e, PROCESS_RUNNER, commands_main, e->conf, NULL, 0, &runner_hooks, &e->runner, err);
 }
 
@@ -230,6 +237,13 @@ static void start_prober(struct enforcer *e)
 	e->prober_pending = 0;
 	if (spawn(e, PROCESS_PROBER, service_prober_run, NULL, NULL, 0, &hooks, &e->prober, &err) < 0)
 		log_error("enforcer", "%s; ports and ssh peers are not looked up", err.text);
+}
+
+static void prober_again(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)loop;
+	(void)revents;
+	start_prober(w->data);
 }
 
 static void respawn(struct ev_loop *loop, ev_timer *w, int revents)
@@ -258,6 +272,7 @@ static void start_engine(struct enforcer *e)
 	struct error err = {0};
 
 	e->health_said[0] = 0;
+	requests_forget_engine(e);
 	if (spawn(e, PROCESS_ENGINE_ROW, e->start.engine_main, &start, keep, 2, &engine_hooks,
 		  &e->engine, &err) < 0) {
 		log_error("enforcer", "%s", err.text);
@@ -272,6 +287,14 @@ static void start_engine(struct enforcer *e)
 	enforcer_say_health(e);
 }
 
+static bool reads_stdin(const struct conf *conf)
+{
+	for (size_t i = 0; i < conf->njails; i++)
+		if (conf->jails[i].backend == BACKEND_STDIN)
+			return true;
+	return false;
+}
+
 /* Back-off grows only while crashes come without any line in between. */
 static void engine_ended(struct enforcer *e, int status)
 {
@@ -279,6 +302,7 @@ static void engine_ended(struct enforcer *e, int status)
 	bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
 
 	e->engine.pid = 0;
+	ev_timer_stop(e->loop, &e->speechless);
 	channel_drain(e->engine.channel);
 	drop_channel(&e->engine);
 	if (e->stopping) {
@@ -291,12 +315,12 @@ static void engine_ended(struct enforcer *e, int status)
 		ev_break(e->loop, EVBREAK_ALL);
 		return;
 	}
-	if (WIFEXITED(status) && !WEXITSTATUS(status)) { /* stdin has ended */
+	if (WIFEXITED(status) && !WEXITSTATUS(status) && reads_stdin(e->conf)) { /* it has ended */
 		ev_break(e->loop, EVBREAK_ALL);
 		return;
 	}
 	e->crashes++;
-	e->engine_failed = !killed;
+	e->engine_failed = e->engine_failed || !killed;
 	if (progress != e->progress_seen)
 		e->backoff_s = BACKOFF_LEAST_S;
 	else if (e->backoff_s < BACKOFF_MOST_S)
@@ -324,8 +348,9 @@ static void on_child(struct ev_loop *loop, ev_signal *w, int revents)
 		} else if (pid == e->prober.pid) {
 			log_error("enforcer", "the prober ended; starting it again");
 			drop_channel(&e->prober);
-			if (!e->stopping)
-				start_prober(e);
+			e->prober.pid = 0;
+			ev_timer_set(&e->prober_again, PROBER_PAUSE_S, 0.);
+			ev_timer_start(e->loop, &e->prober_again);
 		} else if (pid == e->runner.pid) {
 			log_error("enforcer", "the runner ended: command actions no longer run; "
 					      "restart tailband to have them back");
@@ -336,6 +361,27 @@ static void on_child(struct ev_loop *loop, ev_signal *w, int revents)
 }
 
 /* --- signals and messages that concern life --------------------------------------------------- */
+
+/* An engine that hangs must not keep the daemon: it is killed, its bans are in the kernel. */
+static void on_impatience(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)w;
+	(void)revents;
+	log_warning("enforcer", "the engine does not end");
+	ev_break(loop, EVBREAK_ALL);
+}
+
+/* It closed its end of the pair and lives on: alone it protects nobody. */
+static void on_speechless(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct enforcer *e = w->data;
+
+	(void)loop;
+	(void)revents;
+	e->engine_failed = true;
+	if (e->engine.pid > 0)
+		kill(e->engine.pid, SIGKILL);
+}
 
 static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
 {
@@ -348,6 +394,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
 		ev_break(loop, EVBREAK_ALL);
 		return;
 	}
+	ev_timer_start(loop, &e->impatience);
 	channel_send(e->engine.channel, PROTOCOL_STOP, &(struct protocol_ping){0}, 1, -1);
 }
 
@@ -491,6 +538,7 @@ int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, st
 	use_statedir(e);
 	enforcer_set_sources(e);
 	log_set_level(fresh->loglevel);
+	commands_warn(e);
 	return service_ignore_configured(e, err);
 }
 
@@ -534,7 +582,10 @@ static void watch_events(struct enforcer *e)
 	ev_periodic_init(&e->far_off, never, ev_time() + FAR_OFF_S, 0., NULL);
 	ev_periodic_start(e->loop, &e->far_off);
 	ev_timer_init(&e->respawn, respawn, 0., 0.);
-	e->respawn.data = e;
+	ev_timer_init(&e->prober_again, prober_again, 0., 0.);
+	ev_timer_init(&e->impatience, on_impatience, ENGINE_PATIENCE_S, 0.);
+	ev_timer_init(&e->speechless, on_speechless, ENGINE_PATIENCE_S, 0.);
+	e->respawn.data = e->prober_again.data = e->impatience.data = e->speechless.data = e;
 	if (watchdog_us) {
 		ev_timer_init(&e->watchdog, on_watchdog, 0., (double)watchdog_us / 2e6);
 		e->watchdog.data = e;

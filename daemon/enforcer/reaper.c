@@ -379,12 +379,26 @@ static void end_round(struct reaper *r)
 		r->set_count = 0;
 }
 
+/* Few targets: the kernel picks out their sockets. Of other families than the dump's none can match. */
+static int start_dump(struct reaper *r, const struct query *q)
+{
+	struct addr peers[SOCKDIAG_PEERS_MAX];
+	size_t n = 0;
+
+	if (r->active.count > SOCKDIAG_PEERS_MAX)
+		return sockdiag_dump_start(&r->dump, q->family, SOCK_CONNECTED, q->port);
+	for (uint32_t i = 0; i < r->active.count; i++)
+		if (q->family == AF_INET6 || r->active.t[i].addr.family == ADDR_IPV4)
+			peers[n++] = r->active.t[i].addr;
+	return sockdiag_dump_start_of(&r->dump, q->family, SOCK_CONNECTED, q->port, peers, n);
+}
+
 /* Starts the next dump that can be started; without one the round is over. */
 static void next_dump(struct reaper *r)
 {
 	while (r->query_at < r->query_count) {
 		const struct query *q = &r->queries[r->query_at];
-		int code = sockdiag_dump_start(&r->dump, q->family, SOCK_CONNECTED, q->port);
+		int code = start_dump(r, q);
 
 		r->counters.dumps++;
 		if (code == 0)

@@ -203,22 +203,6 @@ static void kill_peer(struct enforcer *e, const struct addr *prefix, uint16_t ja
 		e->kill_queued = true;
 }
 
-void requests_kill_jail(struct enforcer *e, size_t source)
-{
-	const struct source_conf *s = e->sources[source].conf;
-	uint32_t cursor = UINT32_MAX;
-	struct inforce_ban *b;
-
-	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns))) {
-		bool ours = b->jail >= e->conf->njails;
-
-		for (size_t k = 0; k < s->njails && !ours; k++)
-			ours = s->jails[k] == b->jail;
-		if (ours && (b->jail >= e->conf->njails || e->conf->jails[b->jail].kill))
-			kill_peer(e, &b->addr, b->jail);
-	}
-}
-
 /* --- bans ------------------------------------------------------------------------------------- */
 
 static bool known_jail(const struct enforcer *e, uint16_t jail)
@@ -255,6 +239,24 @@ static int64_t end_of(const struct protocol_ban *b, int64_t mono_ns)
 	return mono_ns + (int64_t)b->remaining_ms * CLOCK_MSEC_NS;
 }
 
+/*
+ * No port is known (yet): a drop everywhere is what protects, until the port is found. A longer ban that
+ * covers everything anyhow is not touched.
+ */
+static void drop_everywhere(struct enforcer *e, struct inforce_ban *entry, int64_t mono_ns)
+{
+	const struct inforce_ban *there;
+
+	entry->flags &= (uint8_t)~INFORCE_SCOPE_PORT;
+	there = inforce_get(&e->inforce, &entry->addr, entry->flags, NULL, mono_ns);
+	if (!there || there->jail == entry->jail)
+		return;
+	entry->jail = there->jail;
+	entry->source = there->source;
+	if (there->end_ns > entry->end_ns)
+		entry->end_ns = there->end_ns;
+}
+
 /* Into the firewall's queue, or an answer at once when it is refused. */
 static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now)
 {
@@ -276,13 +278,13 @@ static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now
 		answer(e, &reply);
 		return;
 	}
+	service_keep_fresh(e, now.mono_ns);
 	entry = (struct inforce_ban){.end_ns = end_of(b, now.mono_ns), .addr = b->addr, .jail = b->jail,
 				     .source = b->source, .flags = class_of(b)};
 	if (b->flags & PROTOCOL_BAN_SCOPE_PORT) {
 		ports = requests_ports(e, b->jail);
-		/* No port is known (yet): a drop everywhere is what protects. */
 		if (!ports.count)
-			entry.flags &= (uint8_t)~INFORCE_SCOPE_PORT;
+			drop_everywhere(e, &entry, now.mono_ns);
 	}
 	r = firewall_ban(e->firewall, &entry, ports.count ? &ports : NULL, now);
 	if (r < 0) {
@@ -330,6 +332,19 @@ int requests_ban_by_force(struct enforcer *e, struct protocol_ban *b)
 	return 0;
 }
 
+/* A ban of a port that was not known then drops everywhere, in the name of its jail. */
+static void unban(struct enforcer *e, const struct protocol_ban *b, struct now now)
+{
+	const struct inforce_ban *everywhere;
+
+	if (firewall_unban(e->firewall, &b->addr, class_of(b), NULL, now) ||
+	    !(b->flags & PROTOCOL_BAN_SCOPE_PORT))
+		return;
+	everywhere = inforce_get(&e->inforce, &b->addr, 0, NULL, now.mono_ns);
+	if (everywhere && everywhere->jail == b->jail)
+		firewall_unban(e->firewall, &b->addr, 0, NULL, now);
+}
+
 static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
@@ -346,10 +361,59 @@ static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 		}
 		reply.remaining_ms = 0;
 		if (e->firewall)
-			firewall_unban(e->firewall, &b[i].addr, class_of(&b[i]), NULL, now);
+			unban(e, &b[i], now);
 		answer(e, &reply);
 	}
 	e->work_queued = true;
+}
+
+/* The ports of a scope = port ban are those of now; true when it had others. */
+static bool move_scope(struct enforcer *e, const struct inforce_ban *b, struct now now)
+{
+	const struct portset ports = requests_ports(e, b->jail);
+	const struct inforce_ban old = *b;
+	struct inforce_ban fresh = *b;
+	struct portset before = {0};
+
+	if (!ports.count || b->flags & INFORCE_FORCED)
+		return false;
+	fresh.flags = INFORCE_SCOPE_PORT;
+	if (b == inforce_get(&e->inforce, &b->addr, fresh.flags, &ports, now.mono_ns))
+		return false;
+	if (old.ports)
+		before = *inforce_ports_of(&e->inforce, b);
+	if (firewall_ban(e->firewall, &fresh, &ports, now) < 0)
+		return false;
+	firewall_unban(e->firewall, &old.addr, old.flags, before.count ? &before : NULL, now);
+	return true;
+}
+
+static bool is_of_source(const struct source_conf *s, uint16_t jail)
+{
+	for (size_t k = 0; k < s->njails; k++)
+		if (s->jails[k] == jail)
+			return true;
+	return false;
+}
+
+/* Bans with scope = port move to the ports of now, and all that hold connections there lose them. */
+void requests_ports_known(struct enforcer *e, size_t source)
+{
+	const struct source_conf *s = e->sources[source].conf;
+	struct now now = clock_now();
+	uint32_t cursor = UINT32_MAX;
+	struct inforce_ban *b;
+
+	while ((b = inforce_prev(&e->inforce, &cursor, now.mono_ns))) {
+		const struct inforce_ban copy = *b;
+		bool ours = is_of_source(s, copy.jail);
+
+		if (ours && e->firewall && e->conf->jails[copy.jail].scope_port &&
+		    move_scope(e, b, now))
+			e->work_queued = true;
+		if (copy.jail >= e->conf->njails || (ours && e->conf->jails[copy.jail].kill))
+			kill_peer(e, &copy.addr, copy.jail);
+	}
 }
 
 void requests_flush(struct enforcer *e)
@@ -568,10 +632,18 @@ static void on_counters(void *ctx, const void *entries, uint32_t count, int *fds
 	ev_timer_start(e->loop, &e->counters_slice);
 }
 
-/* Goes to the runner as it is; the runner checks the values, indexes are checked here. */
+void requests_forget_engine(struct enforcer *e)
+{
+	if (e->counters_running)
+		ev_timer_stop(e->loop, &e->counters_slice);
+	e->counters_running = false;
+}
+
+/* Goes to the runner with its numbers; the runner checks the values, indexes are checked here. */
 static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
+	static char message[PROTOCOL_VALUES_MAX];
 	struct protocol_run run;
 
 	(void)fds;
@@ -585,9 +657,13 @@ static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
 		enforcer_engine_broke_rules(e);
 		return;
 	}
-	if (!e->runner.channel ||
-	    channel_send(e->runner.channel, PROTOCOL_RUN, entries, count, -1) < 0)
-		e->runner_dropped++;
+	memcpy(message, entries, count);
+	if (e->runner.channel && commands_to_runner(e, &run)) {
+		memcpy(message, &run, sizeof run);
+		if (channel_send(e->runner.channel, PROTOCOL_RUN, message, count, -1) == 0)
+			return;
+	}
+	e->runner_dropped++;
 }
 
 static void on_sync(void *ctx, const void *entries, uint32_t count, int *fds)

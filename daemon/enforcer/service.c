@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define SSH_TOKEN UINT32_MAX
+#define TOKEN_SOURCES 65536u /* a token: generation of the list of sources, number of the source */
 #define PORTS_OLD_NS (10 * CLOCK_SECOND_NS) /* after a ban, ports found longer ago are looked up again */
 #define ASK_AT_MOST_NS CLOCK_SECOND_NS      /* of one source, whatever happens */
 #define UTMP "/var/run/utmp"
@@ -97,10 +98,16 @@ static void add_proxies(const struct enforcer *e, const struct enforcer_source *
 	}
 }
 
+static uint32_t token_of(const struct enforcer *e, uint32_t source)
+{
+	return e->generation * TOKEN_SOURCES + source;
+}
+
 void service_look_up(struct enforcer *e, size_t source, int64_t min_age_ns)
 {
 	struct enforcer_source *s = &e->sources[source];
-	struct prober_question q = {.kind = PROBER_LISTENER, .token = (uint32_t)source};
+	struct prober_question q = {.kind = PROBER_LISTENER,
+				    .token = token_of(e, (uint32_t)source)};
 	int64_t now_ns = clock_now().mono_ns;
 
 	if (!s->opened || !wants_ports(e, s) || (s->asked && now_ns - s->asked_mono_ns < min_age_ns))
@@ -142,13 +149,14 @@ static void tell_service(struct enforcer *e, uint32_t source, const struct owner
 		channel_send(e->engine.channel, PROTOCOL_SERVICE, &m, 1, -1);
 }
 
-static void take_owner(struct enforcer *e, uint32_t source, const struct owner *o)
+static void take_owner(struct enforcer *e, uint32_t token, const struct owner *o)
 {
+	uint32_t source = token % TOKEN_SOURCES;
 	struct portset fresh = {0};
 	struct enforcer_source *s;
 
-	if (source >= e->nsources)
-		return; /* asked before a reload */
+	if (source >= e->nsources || token != token_of(e, source))
+		return; /* asked before a reload, when the number meant another source */
 	s = &e->sources[source];
 	for (unsigned i = 0; i < o->nports && i < PORTSET_MAX; i++)
 		fresh.port[fresh.count++] = (struct port){o->ports[i], IPPROTO_TCP};
@@ -159,7 +167,7 @@ static void take_owner(struct enforcer *e, uint32_t source, const struct owner *
 	if (!s->found || same_ports(&fresh, &s->ports))
 		return;
 	s->ports = fresh;
-	requests_kill_jail(e, source);
+	requests_ports_known(e, source);
 }
 
 /* --- administrators' ssh peers ---------------------------------------------------------------- */
@@ -219,14 +227,27 @@ static void update_keep(struct enforcer *e)
 
 	if (!e->firewall)
 		return;
-	while (ignore_next(e->ignore, &cursor, clock_now().mono_ns, &hit))
+	e->keep_until_ns = CLOCK_FOREVER;
+	while (ignore_next(e->ignore, &cursor, clock_now().mono_ns, &hit)) {
+		int64_t until_ns = hit.last_seen_mono_ns + IGNORE_SSH_KEEP_NS;
+
 		if (hit.jail == IGNORE_ALL_JAILS)
 			netlist_add(&keep, &hit.entry);
+		if (hit.reason == IGNORE_SSH && until_ns < e->keep_until_ns)
+			e->keep_until_ns = until_ns;
+	}
 	netlist_seal(&keep);
 	if (firewall_keep(e->firewall, &keep, &err) < 0)
 		log_error("firewall", "cannot set the ignore list: %s", err.text);
 	netlist_free(&keep);
 	lift_bans(e);
+}
+
+/* A ban of somebody whose session is long over must not run into the kernel's old copy. */
+void service_keep_fresh(struct enforcer *e, int64_t mono_ns)
+{
+	if (mono_ns >= e->keep_until_ns)
+		update_keep(e);
 }
 
 static void take_ssh(struct enforcer *e, const struct sshpeers *peers)
@@ -271,25 +292,14 @@ const struct message_type service_prober_answers[SERVICE_PROBER_TYPES] = {
 
 /* --- the ignore list -------------------------------------------------------------------------- */
 
-static int copy_list(struct ignore *ignore, enum ignore_reason reason, uint32_t jail,
-		     const struct netlist *from)
-{
-	struct netlist copy = {0};
-
-	for (size_t i = 0; i < from->count; i++)
-		if (netlist_add(&copy, &from->nets[i]) < 0)
-			return -ENOMEM;
-	return ignore_replace(ignore, reason, jail, &copy);
-}
-
 int service_ignore_configured(struct enforcer *e, struct error *err)
 {
 	ignore_clear_jails(e->ignore);
 	for (uint32_t i = 0; i < e->conf->njails; i++) {
 		const struct jail_conf *j = &e->conf->jails[i];
 
-		if (copy_list(e->ignore, IGNORE_IP, i, &j->ignoreip) < 0 ||
-		    copy_list(e->ignore, IGNORE_PROXY, i, &j->trusted_proxy) < 0)
+		if (ignore_replace(e->ignore, IGNORE_IP, i, &j->ignoreip) < 0 ||
+		    ignore_replace(e->ignore, IGNORE_PROXY, i, &j->trusted_proxy) < 0)
 			return error_set(err, -ENOMEM, "out of memory");
 	}
 	update_keep(e);
@@ -332,9 +342,12 @@ static int read_host(struct enforcer *e)
 
 	if (r < 0)
 		return r;
-	ignore_replace(e->ignore, IGNORE_OWN, IGNORE_ALL_JAILS, &own);
-	ignore_replace(e->ignore, IGNORE_GATEWAY, IGNORE_ALL_JAILS, &gateways);
-	return 0;
+	r = ignore_replace(e->ignore, IGNORE_OWN, IGNORE_ALL_JAILS, &own);
+	if (r == 0)
+		r = ignore_replace(e->ignore, IGNORE_GATEWAY, IGNORE_ALL_JAILS, &gateways);
+	netlist_free(&own);
+	netlist_free(&gateways);
+	return r;
 }
 
 static void on_address_change(struct ev_loop *loop, ev_io *w, int revents)

@@ -39,6 +39,12 @@ struct enforcer_source {
 	struct owner last;       /* the prober's last answer */
 };
 
+/* A command action that the runner knows since its fork. */
+struct enforcer_command {
+	uint64_t hash; /* of its jail's name and its own text */
+	uint16_t jail, action; /* the runner's numbers */
+};
+
 struct enforcer_child {
 	pid_t pid;
 	struct channel *channel;
@@ -50,13 +56,14 @@ struct enforcer {
 	struct arena arena; /* sources; replaced at reload */
 	struct enforcer_source *sources;
 	size_t nsources;
+	uint32_t generation; /* of the list of sources: answers about an older one are dropped */
 	char privileges[256]; /* what is missing, for `status` */
 
 	struct ev_loop *loop;
 	ev_signal term, interrupt, hangup, user1, child;
 	ev_prepare before_wait;
 	ev_periodic far_off;
-	ev_timer respawn, counters_slice, watchdog;
+	ev_timer respawn, prober_again, impatience, speechless, counters_slice, watchdog;
 	ev_io address_change, utmp_change, force_ready;
 
 	struct enforcer_child engine, prober, runner;
@@ -84,8 +91,11 @@ struct enforcer {
 
 	/* prober */
 	int64_t ssh_asked_mono_ns;
+	int64_t keep_until_ns; /* then an ssh peer in the kernel's copy of the ignore list is outdated */
 	uint32_t prober_pending;
 	uint64_t runner_dropped;
+	struct enforcer_command *commands; /* of the runner */
+	size_t ncommands;
 	char health_said[sizeof(struct protocol_health)];
 };
 
@@ -101,9 +111,10 @@ void enforcer_pong(struct enforcer *e);
 extern const struct message_type enforcer_engine_types[];
 extern const uint32_t enforcer_engine_ntypes;
 void requests_flush(struct enforcer *e);    /* commits what this wake-up collected */
+void requests_forget_engine(struct enforcer *e);  /* what the one before asked for */
 void requests_bans_in_force(struct enforcer *e); /* tells a new engine */
 int requests_firewall_open(struct enforcer *e, struct error *err);
-void requests_kill_jail(struct enforcer *e, size_t source); /* its ports became known */
+void requests_ports_known(struct enforcer *e, size_t source); /* or have changed */
 int requests_ban_by_force(struct enforcer *e, struct protocol_ban *ban);
 struct portset requests_ports(const struct enforcer *e, uint16_t jail);
 
@@ -117,10 +128,16 @@ void service_look_up_missing(struct enforcer *e); /* after bans: ports that are 
 void service_ssh_peers(struct enforcer *e, int64_t min_age_ns);
 int service_ignore_set_up(struct enforcer *e, struct error *err);
 int service_ignore_configured(struct enforcer *e, struct error *err);
+void service_keep_fresh(struct enforcer *e, int64_t mono_ns); /* before a ban */
 void service_tell_engine(struct enforcer *e);
 
 /* commands.c: the runner's main function; takes the struct conf */
 int commands_main(void *conf, int fd);
+/* The enforcer's side: a reload may give jails and actions other numbers than the runner knows. */
+int commands_remember(struct enforcer *e);
+bool commands_to_runner(const struct enforcer *e, struct protocol_run *run);
+bool commands_from_runner(const struct enforcer *e, struct protocol_ran *ran);
+void commands_warn(const struct enforcer *e);
 
 /* endpoint.c */
 int endpoint_lock(struct enforcer *e, struct error *err);

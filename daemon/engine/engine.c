@@ -122,6 +122,15 @@ static void take_SERVICE(struct engine *e, const struct protocol_service *s, int
 	e->sources[s->source].service = *s;
 }
 
+static void take_list(struct engine *e, enum ignore_reason reason)
+{
+	struct netlist *list = &e->ignore_coming[reason];
+
+	if (ignore_replace(e->ignore, reason, IGNORE_ALL_JAILS, list) < 0)
+		log_error("engine", "out of memory: the old list of addresses to ignore stays");
+	netlist_free(list);
+}
+
 /* A list comes entry by entry and takes effect as a whole with op 2; ssh peers one by one. */
 static void take_IGNORE(struct engine *e, const struct protocol_ignore *i, int *fds)
 {
@@ -134,8 +143,7 @@ static void take_IGNORE(struct engine *e, const struct protocol_ignore *i, int *
 	else if (i->op == PROTOCOL_IGNORE_ADD)
 		netlist_add(&e->ignore_coming[i->reason], &i->addr);
 	else
-		ignore_replace(e->ignore, (enum ignore_reason)i->reason, IGNORE_ALL_JAILS,
-			       &e->ignore_coming[i->reason]);
+		take_list(e, (enum ignore_reason)i->reason);
 }
 
 static void take_REPAIRED(struct engine *e, const struct protocol_repaired *r, int *fds)
@@ -232,26 +240,16 @@ int engine_make_detector(struct engine *e, const struct conf *conf, const struct
 	return detector_new(conf, &memory, e->bans, e->ignore, &detector_hooks, e, ret_detector, err);
 }
 
-static int copy_list(struct ignore *ignore, enum ignore_reason reason, uint32_t jail,
-		     const struct netlist *from)
-{
-	struct netlist copy = {0};
-
-	for (size_t i = 0; i < from->count; i++)
-		if (netlist_add(&copy, &from->nets[i]) < 0)
-			return -ENOMEM;
-	return ignore_replace(ignore, reason, jail, &copy);
-}
-
 int engine_ignore_configured(struct engine *e, const struct conf *conf)
 {
 	int r = 0;
 
 	ignore_clear_jails(e->ignore);
 	for (uint32_t i = 0; i < conf->njails && r == 0; i++) {
-		r = copy_list(e->ignore, IGNORE_IP, i, &conf->jails[i].ignoreip);
+		r = ignore_replace(e->ignore, IGNORE_IP, i, &conf->jails[i].ignoreip);
 		if (r == 0)
-			r = copy_list(e->ignore, IGNORE_PROXY, i, &conf->jails[i].trusted_proxy);
+			r = ignore_replace(e->ignore, IGNORE_PROXY, i,
+					   &conf->jails[i].trusted_proxy);
 	}
 	return r;
 }

@@ -156,7 +156,8 @@ static json_t *health_json(const struct engine *e)
 
 	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "firewall",
 			 text(h->firewall), "kill", text(h->kill), "store",
-			 "none: evidence and history live in memory", "fleet", NOT_HERE, "witness",
+			 "none: evidence and history live in memory; after a restart the last "
+			 "findtime of each log is read again", "fleet", NOT_HERE, "witness",
 			 NOT_HERE, "privileges", text(h->privileges[0] ? h->privileges : "ok"),
 			 "retries", number(h->retries), "set_full", number(h->set_full),
 			 "engine_crashes", number(h->engine_crashes), "repairs",
@@ -192,9 +193,13 @@ static int64_t lag_ms(const struct engine *e, struct now now)
 {
 	int64_t longest_ns = 0;
 
-	for (size_t i = 0; i < e->nsources; i++)
-		if (e->sources[i].busy_since_ns && now.mono_ns - e->sources[i].busy_since_ns > longest_ns)
-			longest_ns = now.mono_ns - e->sources[i].busy_since_ns;
+	for (size_t i = 0; i < e->nsources; i++) {
+		const struct engine_source *s = &e->sources[i];
+
+		if (s->busy_since_ns && source_busy(s->source) &&
+		    now.mono_ns - s->busy_since_ns > longest_ns)
+			longest_ns = now.mono_ns - s->busy_since_ns;
+	}
 	return longest_ns / CLOCK_MSEC_NS;
 }
 

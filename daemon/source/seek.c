@@ -12,6 +12,7 @@
 
 #define WINDOW_BYTES ((size_t)64 * 1024)
 #define PROBE_LINES 12u
+#define UNDATED_BYTES ((uint64_t)4 << 20) /* a probe that finds no date in so much gives up */
 
 static char window[WINDOW_BYTES];
 
@@ -83,9 +84,10 @@ enum verdict { NO_DATES, EARLY, LATE };
 static enum verdict scan(struct search *k, uint64_t from, uint64_t to, unsigned max_dated,
 			 uint64_t *ret_at)
 {
+	uint64_t begin = from;
 	unsigned dated = 0;
 
-	while (from < to && k->err == 0) {
+	while (from < to && k->err == 0 && (dated || from - begin < UNDATED_BYTES)) {
 		uint64_t next;
 		struct slice line = line_at(k, from, &next);
 		int64_t s;

@@ -144,9 +144,9 @@ bool source_fingerprint_fits(int fd, uint32_t fingerprint);
 /*
  * Position of the first line dated since_s or later, by bisection; `size` when there is none, or
  * -errno. `date` gets a line without its '\n' (the head of a long one) and may have no date for it:
- * such lines are passed over. Dates need not be in order: a probe counts as late when any of a
- * dozen lines is, and the search walks back while there are late lines in the 64 KiB before, so it
- * starts too early rather than too late.
+ * such lines are passed over, and 4 MiB without any date end a probe. Dates need not be in order: a
+ * probe counts as late when any of a dozen lines is, and the search walks back while there are late
+ * lines in the 64 KiB before, so it starts too early rather than too late.
  */
 typedef bool source_date_fn(void *ctx, struct slice line, int64_t *ret_s);
 int64_t source_seek_date(int fd, uint64_t size, int64_t since_s, source_date_fn *date, void *ctx);
