@@ -3,6 +3,7 @@ AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)'; top_builddir='$(top_builddir)'; \
 	CMOCKA_MESSAGE_OUTPUT=TAP; export srcdir top_builddir CMOCKA_MESSAGE_OUTPUT;
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_DRIVER = $(TAP_DRIVER)
+LOG_COMPILER = $(SHELL) $(top_srcdir)/tests/tap.sh
 SH_LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_COMPILER = $(SHELL)
 TEST_EXTENSIONS = .py .sh
@@ -153,7 +154,7 @@ nodist_%C%_fuzz_fuzz_request_SOURCES = $(FUZZ_MAIN)
 %C%_fuzz_fuzz_request_LDADD = $(DAEMON_LIBS)
 EXTRA_DIST += %D%/fuzz/replay.c
 
-dist_check_SCRIPTS += %D%/arrows.sh
+dist_check_SCRIPTS += %D%/arrows.sh %D%/tap.sh
 TESTS += %D%/arrows.sh
 EXTRA_DIST += %D%/corpus %D%/fuzz/seeds
 dist-hook:

@@ -211,7 +211,7 @@ static ssize_t receive(struct channel *c, int *ret_fd)
 		if (nfds > MESSAGE_FDS_MAX)
 			return ERROR_PROTOCOL;
 	}
-	return msg.msg_flags & MSG_TRUNC ? ERROR_PROTOCOL : n;
+	return (msg.msg_flags & MSG_TRUNC) ? ERROR_PROTOCOL : n;
 }
 
 /* The row of a message that fits it in every respect, or NULL. */

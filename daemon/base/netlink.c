@@ -314,7 +314,7 @@ static int take_part(struct netlink *nl, const struct nlmsghdr *nlh, netlink_mes
 		if (code < 0)
 			return code;
 	}
-	return nlh->nlmsg_flags & NLM_F_MULTI ? 1 : 0;
+	return (nlh->nlmsg_flags & NLM_F_MULTI) ? 1 : 0;
 }
 
 int netlink_dump_read(struct netlink *nl, netlink_message *message, void *ctx, size_t max_bytes)

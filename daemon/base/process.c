@@ -75,7 +75,8 @@ int process_users(const char *wanted, char *ret_warning, size_t size)
 
 	ret_warning[0] = 0;
 	engine_user.known = true;
-	if (getuid() != 0 || mapped_ids() == 1) {
+	if (getuid() != 0 || mapped_ids() == 1 || !process_can(CAP_SETUID) ||
+	    !process_can(CAP_SETGID)) {
 		engine_user.uid = getuid();
 		engine_user.gid = getgid();
 		engine_user.fixed = true;
@@ -106,6 +107,8 @@ const char *process_users_text(void)
 {
 	if (!engine_user.fixed)
 		return "";
+	if (getuid() == 0 && mapped_ids() != 1)
+		return "CAP_SETUID or CAP_SETGID is missing: all processes share uid 0";
 	return getuid() == 0 ? "this user namespace maps one id: all processes share uid 0"
 			     : "not started as root: all processes share one uid";
 }

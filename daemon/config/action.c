@@ -39,16 +39,6 @@ struct parameters {
 	const struct ini_spec *spec;
 };
 
-static const char *argument(const struct ini_spec *spec, const char *name)
-{
-	const char *value = NULL;
-
-	for (size_t i = 0; i < spec->nargs; i++)
-		if (!strcmp(spec->args[i].name, name))
-			value = spec->args[i].value;
-	return value;
-}
-
 static int find_parameter(void *context, struct slice tag, const char **ret_value,
 			  struct error *err)
 {
@@ -57,7 +47,7 @@ static int find_parameter(void *context, struct slice tag, const char **ret_valu
 	const struct ini_value *v;
 	int r;
 
-	*ret_value = argument(p->spec, name);
+	*ret_value = ini_spec_argument(p->spec, name);
 	if (*ret_value)
 		return 1;
 	v = ini_own(p->ini, INIT, name);
@@ -108,7 +98,7 @@ static int option(struct parameters *p, const struct text_at *where, const char 
 	const char *section = v ? INIT : DEFINITION;
 	int r = 0;
 
-	*ret = (struct text_at){argument(p->spec, name), where->file, where->line};
+	*ret = (struct text_at){ini_spec_argument(p->spec, name), where->file, where->line};
 	if (!v)
 		v = ini_get(p->ini, DEFINITION, name);
 	if (!ret->text && v) {
@@ -206,7 +196,7 @@ static int params(struct parameters *p, struct action_conf *a, struct conf_error
 		const struct ini_option *o = &init->options[i];
 		struct conf_param param = {.name = o->name};
 
-		if (o->cond || argument(p->spec, o->name))
+		if (o->cond || ini_spec_argument(p->spec, o->name))
 			continue;
 		if (ini_expand(p->ini, INIT, o->value, NULL, 0, &param.value, &err))
 			return conf_errors_take(errs, &err);

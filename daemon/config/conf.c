@@ -72,6 +72,25 @@ int conf_value(const struct ini *ini, const char *section, const struct key *key
 	return 0;
 }
 
+int conf_unknown_key(struct loader *l, const struct ini_section *section, const struct ini_value *v,
+		     const struct key *keys, size_t count, bool excused)
+{
+	struct suggest s = suggest_for(v->name);
+	char buf[SUGGEST_STRLEN], quoted[QUOTE_SIZE], name[QUOTE_SIZE];
+
+	for (size_t i = 0; i < count; i++)
+		suggest_try(&s, keys[i].name);
+	textbuf_quote(slice_str(v->text), quoted);
+	textbuf_quote(slice_str(v->name), name);
+	if (!excused)
+		return conf_errors_add(l->errs, v->file, v->line,
+				       "unknown key '%s' in [%s]%s: '%s = %s'", name, section->name,
+				       suggest_text(&s, buf), name, quoted);
+	conf_warn(l->conf, v->file, v->line, "unknown key '%s' in [%s]%s: '%s = %s'", name,
+		  section->name, suggest_text(&s, buf), name, quoted);
+	return 0;
+}
+
 void conf_digest_add(struct loader *l, const char *name, const char *text)
 {
 	textbuf_add(&l->digest, slice_str(name));
@@ -127,25 +146,13 @@ static int check_daemon_key(struct loader *l, const struct ini_section *section,
 			    const struct ini_value *v, bool theirs)
 {
 	const struct key *key = key_find(daemon_keys, daemon_keys_count, v->name);
-	struct suggest s = suggest_for(v->name);
-	char buf[SUGGEST_STRLEN], quoted[QUOTE_SIZE], name[QUOTE_SIZE];
 
 	if (key && key->use == KEY_UNUSED && *key->help && !key_is_off(v->text))
 		conf_warn(l->conf, v->file, v->line, "%s is not used, %s: '%s = %.60s'", v->name,
 			  key->help, v->name, v->text);
 	if (key)
 		return 0;
-	for (size_t i = 0; i < daemon_keys_count; i++)
-		suggest_try(&s, daemon_keys[i].name);
-	textbuf_quote(slice_str(v->text), quoted);
-	textbuf_quote(slice_str(v->name), name);
-	if (!theirs)
-		return conf_errors_add(l->errs, v->file, v->line,
-				       "unknown key '%s' in [%s]%s: '%s = %s'", name, section->name,
-				       suggest_text(&s, buf), name, quoted);
-	conf_warn(l->conf, v->file, v->line, "unknown key '%s' in [%s]%s: '%s = %s'", name,
-		  section->name, suggest_text(&s, buf), name, quoted);
-	return 0;
+	return conf_unknown_key(l, section, v, daemon_keys, daemon_keys_count, theirs);
 }
 
 /* Keys stand in [Definition] or [DEFAULT]; fail2ban has [Thread] beside them. */

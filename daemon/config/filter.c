@@ -24,17 +24,6 @@ struct parameters {
 	const struct ini_spec *spec;
 };
 
-/* The last argument of that name, as the last one wins. */
-static const char *argument(const struct ini_spec *spec, const char *name)
-{
-	const char *value = NULL;
-
-	for (size_t i = 0; i < spec->nargs; i++)
-		if (!strcmp(spec->args[i].name, name))
-			value = spec->args[i].value;
-	return value;
-}
-
 static bool has_upper(struct slice name)
 {
 	for (size_t i = 0; i < name.n; i++)
@@ -64,7 +53,7 @@ static int find_parameter(void *context, struct slice tag, const char **ret_valu
 	if (!slash && has_upper(tag)) /* <HOST>, <F-USER>: regex tags */
 		return 0;
 	if (!slash) {
-		*ret_value = argument(p->spec, name);
+		*ret_value = ini_spec_argument(p->spec, name);
 		if (*ret_value)
 			return 1;
 		v = section_value(p->ini, name, &section);
@@ -117,7 +106,8 @@ static int substitute_lines(struct parameters *p, const struct text_at *lines, s
 static int filter_lines(struct parameters *p, const struct text_at *where, const char *key,
 			struct list *ret, struct conf_errors *errs)
 {
-	struct text_at given = {argument(p->spec, key), where->file, where->line}, *lines = &given;
+	struct text_at given = {ini_spec_argument(p->spec, key), where->file, where->line},
+		       *lines = &given;
 	const char *section;
 	const struct ini_value *v = section_value(p->ini, key, &section);
 	struct error err = {0};
@@ -225,25 +215,6 @@ static int resolve(struct parameters *p, const struct text_at *where, const stru
 	return max_lines(&lines, &f->maxlines, errs);
 }
 
-/* True when some value of the file refers to the option. */
-static bool is_used(const struct ini *ini, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (size_t i = 0; i < ini->count; i++) {
-		for (size_t k = 0; k < ini->sections[i].count; k++) {
-			const char *at = ini->sections[i].options[k].value->text;
-
-			while ((at = strstr(at, name))) {
-				if (at[n] == ')' || at[n] == '>')
-					return true;
-				at += n;
-			}
-		}
-	}
-	return false;
-}
-
 /* A name that is nearly a known one and that nothing refers to is a slip of the pen. */
 static int check_key(const struct ini_value *v, const struct ini *ini, struct conf *conf,
 		     struct conf_errors *errs)
@@ -259,7 +230,7 @@ static int check_key(const struct ini_value *v, const struct ini *ini, struct co
 			return 0;
 		suggest_try(&s, known_keys[i]);
 	}
-	if (!s.best[0] || is_used(ini, v->name))
+	if (!s.best[0] || ini_refers(ini, v->name))
 		return 0;
 	textbuf_quote(slice_str(v->text), quoted);
 	if (conf && conf->is_fail2ban)

@@ -103,6 +103,9 @@ const struct ini_value *ini_own(const struct ini *ini, const char *section, cons
 const struct ini_value *ini_get(const struct ini *ini, const char *section,
 				const char *name); /* or DEFAULT's */
 
+/* True when some value says %(name)s, %(section/name)s or <name>. */
+bool ini_refers(const struct ini *ini, const char *name);
+
 /* The interpolated text of a value, as seen from `section`. */
 int ini_expand(const struct ini *ini, const char *section, const struct ini_value *value,
 	       const struct ini_var *vars, size_t nvars, const char **ret_text, struct error *err);
@@ -128,5 +131,7 @@ int ini_substitute(struct arena *arena, const struct text_at *text, ini_find_fn 
 /* Specs separated by blanks, newlines or commas. Returns the count; a broken one is an error. */
 int ini_specs(struct arena *arena, const struct text_at *text, struct ini_spec **ret_specs,
 	      struct error *err);
+/* The value of the last argument of that name, as the last one wins, or NULL. */
+const char *ini_spec_argument(const struct ini_spec *spec, const char *name);
 
 #endif

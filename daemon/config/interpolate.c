@@ -10,7 +10,6 @@
 
 struct expander {
 	const struct ini *ini;
-	const char *section; /* whose values are being asked for */
 	const struct ini_var *vars;
 	size_t nvars;
 	unsigned steps;
@@ -167,7 +166,7 @@ static int expand(struct expander *x, const char *section, const struct ini_valu
 int ini_expand(const struct ini *ini, const char *section, const struct ini_value *value,
 	       const struct ini_var *vars, size_t nvars, const char **ret_text, struct error *err)
 {
-	struct expander x = {ini, section, vars, nvars, 0, err};
+	struct expander x = {ini, vars, nvars, 0, err};
 	struct textbuf out = {.arena = ini->arena};
 	int r = expand(&x, section, value, value->text, 0, &out);
 
@@ -253,7 +252,7 @@ int ini_lines(const struct ini *ini, const char *section, const struct ini_value
 	      const struct ini_var *vars, size_t nvars, struct text_at **ret_lines,
 	      struct error *err)
 {
-	struct expander x = {ini, section, vars, nvars, 0, err};
+	struct expander x = {ini, vars, nvars, 0, err};
 	struct lines lines = {.arena = ini->arena};
 	int r = value_lines(&x, section, value, 0, &lines);
 
@@ -261,6 +260,26 @@ int ini_lines(const struct ini *ini, const char *section, const struct ini_value
 		return r;
 	*ret_lines = lines.items;
 	return (int)lines.count;
+}
+
+static bool text_refers(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *at = text; (at = strcasestr(at, name)); at += n)
+		if (at > text &&
+		    ((strchr("(/", at[-1]) && at[n] == ')') || (at[-1] == '<' && at[n] == '>')))
+			return true;
+	return false;
+}
+
+bool ini_refers(const struct ini *ini, const char *name)
+{
+	for (size_t i = 0; i < ini->count; i++)
+		for (size_t k = 0; k < ini->sections[i].count; k++)
+			if (text_refers(ini->sections[i].options[k].value->text, name))
+				return true;
+	return false;
 }
 
 /* The name of the <parameter> that begins at p, or an empty slice. */

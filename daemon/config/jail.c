@@ -18,45 +18,13 @@ static const struct key *key_named(const char *name)
 	return key_find(jail_keys, jail_keys_count, name);
 }
 
-/* True when some value says %(name)s or %(section/name)s. */
-static bool is_referenced(const struct ini *ini, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (size_t i = 0; i < ini->count; i++) {
-		for (size_t k = 0; k < ini->sections[i].count; k++) {
-			const char *text = ini->sections[i].options[k].value->text, *at = text;
-
-			while ((at = strcasestr(at, name))) {
-				if (at > text && (at[-1] == '(' || at[-1] == '/') && at[n] == ')')
-					return true;
-				at += n;
-			}
-		}
-	}
-	return false;
-}
-
 static int check_key(struct loader *l, const struct ini_section *section,
 		     const struct ini_option *o)
 {
-	const struct ini_value *v = o->value;
-	struct suggest s = suggest_for(o->name);
-	char buf[SUGGEST_STRLEN], quoted[QUOTE_SIZE], name[QUOTE_SIZE];
-
-	if (key_named(o->name) || !strncmp(o->name, "__", 2) || is_referenced(&l->jails, o->name))
+	if (key_named(o->name) || !strncmp(o->name, "__", 2) || ini_refers(&l->jails, o->name))
 		return 0;
-	for (size_t i = 0; i < jail_keys_count; i++)
-		suggest_try(&s, jail_keys[i].name);
-	textbuf_quote(slice_str(v->text), quoted);
-	textbuf_quote(slice_str(o->name), name);
-	if (!l->conf->is_fail2ban)
-		return conf_errors_add(l->errs, v->file, v->line,
-				       "unknown key '%s' in [%s]%s: '%s = %s'", name, section->name,
-				       suggest_text(&s, buf), name, quoted);
-	conf_warn(l->conf, v->file, v->line, "unknown key '%s' in [%s]%s: '%s = %s'", name,
-		  section->name, suggest_text(&s, buf), name, quoted);
-	return 0;
+	return conf_unknown_key(l, section, o->value, jail_keys, jail_keys_count,
+				l->conf->is_fail2ban);
 }
 
 int jail_check_keys(struct loader *l)

@@ -79,6 +79,10 @@ void conf_take_warnings(struct conf *conf, const struct ini *ini);
 int conf_value(const struct ini *ini, const char *section, const struct key *key,
 	       const struct ini_var *vars, size_t nvars, struct text_at *ret_value,
 	       struct conf_errors *errs);
+/* Reports a key that none of `keys` is, with the one it nearly is: a warning when excused, else an
+ * error. */
+int conf_unknown_key(struct loader *l, const struct ini_section *section, const struct ini_value *v,
+		     const struct key *keys, size_t count, bool excused);
 void conf_digest_add(struct loader *l, const char *name, const char *text);
 
 #endif

@@ -170,3 +170,13 @@ int ini_specs(struct arena *arena, const struct text_at *text, struct ini_spec *
 	*ret_specs = specs;
 	return (int)count;
 }
+
+const char *ini_spec_argument(const struct ini_spec *spec, const char *name)
+{
+	const char *value = NULL;
+
+	for (size_t i = 0; i < spec->nargs; i++)
+		if (!strcmp(spec->args[i].name, name))
+			value = spec->args[i].value;
+	return value;
+}

@@ -12,16 +12,16 @@
 #define MAX_NESTING 32u
 #define MAX_SECONDS 9007199254740992.0 /* 2^53: every whole number below is exact */
 
-#define MINUTE 60
+#define MINUTE INT64_C(60)
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 #define WEEK (7 * DAY)
-#define YEAR 31557600 /* 365.25 days */
+#define YEAR INT64_C(31557600) /* 365.25 days */
 #define MONTH (YEAR / 12)
 
 static const struct {
 	const char *word;
-	int32_t seconds;
+	int64_t seconds;
 } units[] = {
 	{"s", 1},	    {"ss", 1},		 {"sec", 1},	 {"secs", 1},	  {"second", 1},
 	{"seconds", 1},	    {"m", MINUTE},	 {"mm", MINUTE}, {"min", MINUTE}, {"mins", MINUTE},
@@ -88,7 +88,7 @@ static int unit(struct parser *p, double *value)
 		n++;
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
 		if (strlen(units[i].word) == n && !strncasecmp(units[i].word, p->rest.p, n)) {
-			*value *= units[i].seconds;
+			*value *= (double)units[i].seconds;
 			p->rest = slice_skip(p->rest, n);
 			return 0;
 		}

@@ -206,9 +206,9 @@ static const struct enforcer_command *find_command(const struct enforcer *e,
 	return NULL;
 }
 
-bool commands_to_runner(const struct enforcer *e, struct protocol_run *run)
+bool commands_to_runner(const struct enforcer *e, const struct conf *conf, struct protocol_run *run)
 {
-	const struct jail_conf *j = &e->conf->jails[run->jail];
+	const struct jail_conf *j = &conf->jails[run->jail];
 	const struct enforcer_command *c = find_command(e, j, &j->actions[run->action]);
 
 	if (!c)

@@ -217,6 +217,7 @@ void endpoint_pidfile(struct enforcer *e)
 {
 	FILE *f = e->conf->pidfile ? fopen(e->conf->pidfile, "we") : NULL;
 
+	e->pidfile_made = f != NULL;
 	if (f) {
 		fprintf(f, "%d\n", getpid());
 		fclose(f);
@@ -234,6 +235,6 @@ void endpoint_remove(struct enforcer *e)
 	snprintf(path, sizeof path, "%s.force", endpoint_socket_path(e));
 	if (e->force_fd >= 0)
 		unlink(path);
-	if (e->conf->pidfile)
+	if (e->pidfile_made && e->conf->pidfile)
 		unlink(e->conf->pidfile);
 }

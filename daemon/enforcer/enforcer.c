@@ -145,9 +145,10 @@ static void engine_closed(void *ctx, int error)
 static bool too_many_malformed(struct enforcer *e)
 {
 	int64_t now_ns = clock_now().mono_ns;
-	int64_t oldest = e->malformed_mono_ns[e->malformed % 3];
+	int64_t oldest;
 
 	e->malformed_mono_ns[e->malformed++ % 3] = now_ns;
+	oldest = e->malformed_mono_ns[e->malformed % 3];
 	return oldest && now_ns - oldest < 60 * CLOCK_SECOND_NS;
 }
 
@@ -273,6 +274,7 @@ static void start_engine(struct enforcer *e)
 
 	e->health_said[0] = 0;
 	requests_forget_engine(e);
+	enforcer_forget_conf(e);
 	if (spawn(e, PROCESS_ENGINE_ROW, e->start.engine_main, &start, keep, 2, &engine_hooks,
 		  &e->engine, &err) < 0) {
 		log_error("enforcer", "%s", err.text);
@@ -468,21 +470,23 @@ static void on_watchdog(struct ev_loop *loop, ev_timer *w, int revents)
 /* --- reload ----------------------------------------------------------------------------------- */
 
 /* Bans keep their jail over a reload by its name. */
+uint16_t enforcer_jail_now(const struct conf *before, const struct conf *now, uint16_t jail)
+{
+	if (jail >= before->njails)
+		return jail;
+	for (size_t i = 0; i < now->njails; i++)
+		if (!strcmp(now->jails[i].name, before->jails[jail].name))
+			return (uint16_t)i;
+	return PROTOCOL_JAIL_KERNEL;
+}
+
 static void renumber(struct enforcer *e, const struct conf *old, const struct conf *new)
 {
 	uint32_t cursor = UINT32_MAX;
 	struct inforce_ban *b;
 
-	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns))) {
-		uint16_t jail = PROTOCOL_JAIL_KERNEL;
-
-		if (b->jail >= old->njails)
-			continue;
-		for (size_t i = 0; i < new->njails; i++)
-			if (!strcmp(new->jails[i].name, old->jails[b->jail].name))
-				jail = (uint16_t)i;
-		b->jail = jail;
-	}
+	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns)))
+		b->jail = enforcer_jail_now(old, new, b->jail);
 }
 
 static int parse(const struct enforcer *e, struct conf *ret_conf, struct error *err)
@@ -507,12 +511,24 @@ static void use_statedir(struct enforcer *e)
 		e->conf->statedir = e->start.statedir_override;
 }
 
+void enforcer_forget_conf(struct enforcer *e)
+{
+	if (!e->conf_before)
+		return;
+	conf_free(e->conf_before);
+	if (e->conf_before != e->start.conf)
+		free(e->conf_before);
+	e->conf_before = NULL;
+}
+
 /* The engine has parsed and prepared everything; both must have read the same. */
 int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, struct error *err)
 {
-	struct conf *fresh = malloc(sizeof *fresh);
+	struct conf *fresh = e->conf_before ? NULL : malloc(sizeof *fresh);
 	int r, fd;
 
+	if (e->conf_before)
+		return error_set(err, -EBUSY, "a reload is under way");
 	if (!fresh)
 		return error_set(err, -ENOMEM, "out of memory");
 	r = parse(e, fresh, err);
@@ -530,10 +546,10 @@ int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, st
 	}
 	close(e->resume_fd);
 	e->resume_fd = fd;
+	requests_flush(e); /* answers with the old numbers go out before ours */
 	renumber(e, e->conf, fresh);
-	conf_free(e->conf);
-	if (e->conf != e->start.conf)
-		free(e->conf);
+	e->conf_before = e->conf;
+	e->nsources_before = e->nsources;
 	e->conf = fresh;
 	use_statedir(e);
 	enforcer_set_sources(e);

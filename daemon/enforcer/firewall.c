@@ -22,7 +22,7 @@
 #define RULE_TEXT 1024
 #define ADOPT_SLICES 128 /* of 32 KiB at start: 45,000 elements, 0.3 s */
 #define ADOPT_ATTEMPTS 3
-#define MESSAGE_SLACK (8u * NETLINK_MESSAGE_MAX)
+#define MESSAGE_SLACK ((size_t)8 * NETLINK_MESSAGE_MAX)
 
 /* Types of set keys as nft names them; a concatenation has six bits for each of its fields. */
 enum { KEY_IPV4 = 7, KEY_IPV6 = 8, KEY_PROTO = 12, KEY_SERVICE = 13, KEY_BITS = 6 };
@@ -459,7 +459,8 @@ int firewall_put_structure(struct firewall *fw, unsigned what)
 	struct ban_set *set;
 	int code;
 
-	code = netlink_batch_init(&batch, fw->sets_used * SET_BYTES + keep_bytes + MESSAGE_SLACK);
+	code = netlink_batch_init(&batch,
+				  (size_t)fw->sets_used * SET_BYTES + keep_bytes + MESSAGE_SLACK);
 	if (code < 0)
 		return code;
 	netlink_batch_begin(&batch, &fw->nft);

@@ -54,7 +54,8 @@ struct engine_start {
 	X(SYNC, struct protocol_ping, 1, 0, 0)       /* say when all before it is done */ \
 	X(COUNTERS, struct protocol_ping, 1, 0, 0)   /* the kernel's drop counters */ \
 	X(RUN, char, PROTOCOL_VALUES_MAX, 0, 0)      /* struct protocol_run + values */ \
-	X(RELOAD, struct protocol_reload, 1, 0, 0)   /* my parse gave this digest */
+	X(RELOAD, struct protocol_reload, 1, 0, 0)   /* my parse gave this digest */ \
+	X(RELOAD_TAKEN, struct protocol_ping, 1, 0, 0) /* my numbers are the new ones now */
 
 #define PROTOCOL_TO_ENGINE(X)                                                    \
 	X(PING, struct protocol_ping, 1, 0, 0)                                       \

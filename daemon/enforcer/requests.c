@@ -24,19 +24,36 @@
 
 /* --- ports ------------------------------------------------------------------------------------ */
 
-static void add_port(struct portset *set, uint16_t number)
+#define KILL_PORTS_MAX 256u /* of one jail whose sockets are looked for */
+
+/* Up to PORTSET_MAX ports, behind those that were taken before. */
+struct port_taker {
+	struct portset set;
+	size_t skip;
+};
+
+static bool is_full(const struct port_taker *t)
 {
-	if (set->count < PORTSET_MAX && !portset_has(set, IPPROTO_TCP, number))
-		set->port[set->count++] = (struct port){number, IPPROTO_TCP};
+	return t->set.count == PORTSET_MAX;
 }
 
-static void add_ports_of(const struct enforcer *e, uint16_t jail, struct portset *set)
+static void add_port(struct port_taker *t, uint16_t number)
+{
+	if (!number || is_full(t) || portset_has(&t->set, IPPROTO_TCP, number))
+		return;
+	if (t->skip)
+		t->skip--;
+	else
+		t->set.port[t->set.count++] = (struct port){number, IPPROTO_TCP};
+}
+
+static void add_ports_of(const struct enforcer *e, uint16_t jail, struct port_taker *t)
 {
 	const struct jail_conf *jc = &e->conf->jails[jail];
 
 	for (size_t i = 0; i < jc->nports; i++)
-		for (uint32_t p = jc->ports[i].first; p <= jc->ports[i].last; p++)
-			add_port(set, (uint16_t)p);
+		for (uint32_t p = jc->ports[i].first; p <= jc->ports[i].last && !is_full(t); p++)
+			add_port(t, (uint16_t)p);
 	if (!jc->port_auto)
 		return;
 	for (size_t i = 0; i < e->nsources; i++) {
@@ -45,23 +62,31 @@ static void add_ports_of(const struct enforcer *e, uint16_t jail, struct portset
 		for (size_t k = 0; k < s->conf->njails; k++)
 			if (s->conf->jails[k] == jail)
 				for (unsigned p = 0; p < s->ports.count; p++)
-					add_port(set, s->ports.port[p].number);
+					add_port(t, s->ports.port[p].number);
 	}
 }
 
 /* A ban by hand or from the kernel protects every port that some jail protects. */
-struct portset requests_ports(const struct enforcer *e, uint16_t jail)
+static struct portset ports_after(const struct enforcer *e, uint16_t jail, size_t skip)
 {
-	struct portset set = {0};
+	struct port_taker t = {.skip = skip};
 
 	if (jail < e->conf->njails) {
-		add_ports_of(e, jail, &set);
-		return set;
+		add_ports_of(e, jail, &t);
+		return t.set;
 	}
 	for (size_t i = 0; i < e->conf->njails; i++)
 		if (e->conf->jails[i].kill)
-			add_ports_of(e, (uint16_t)i, &set);
-	return set;
+			add_ports_of(e, (uint16_t)i, &t);
+	return t.set;
+}
+
+/* Where a scope = port ban drops; none: not known, or more than a ban can name. */
+static struct portset scope_ports(const struct enforcer *e, uint16_t jail)
+{
+	const struct portset more = ports_after(e, jail, PORTSET_MAX);
+
+	return more.count ? (struct portset){0} : ports_after(e, jail, 0);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -195,19 +220,29 @@ static void on_kill_done(void *ctx, int error)
 
 static void kill_peer(struct enforcer *e, const struct addr *prefix, uint16_t jail)
 {
-	struct portset ports = requests_ports(e, jail);
-
-	if (!ports.count || !e->reaper)
+	if (!e->reaper)
 		return;
-	if (reaper_add(e->reaper, prefix, &ports) == 0)
-		e->kill_queued = true;
+	for (size_t taken = 0; taken < KILL_PORTS_MAX; taken += PORTSET_MAX) {
+		struct portset ports = ports_after(e, jail, taken);
+
+		if (!ports.count)
+			return;
+		if (reaper_add(e->reaper, prefix, &ports) == 0)
+			e->kill_queued = true;
+	}
 }
 
 /* --- bans ------------------------------------------------------------------------------------- */
 
+/* The configuration that the engine's numbers belong to. */
+static const struct conf *engine_conf(const struct enforcer *e)
+{
+	return e->conf_before ? e->conf_before : e->conf;
+}
+
 static bool known_jail(const struct enforcer *e, uint16_t jail)
 {
-	return jail < e->conf->njails || jail == PROTOCOL_JAIL_HAND || jail == PROTOCOL_JAIL_KERNEL;
+	return jail < engine_conf(e)->njails || jail == PROTOCOL_JAIL_HAND || jail == PROTOCOL_JAIL_KERNEL;
 }
 
 /* Well-formed, canonical, and of a jail that exists; the flags are known ones. */
@@ -226,6 +261,16 @@ static bool ban_is_honest(const struct enforcer *e, const struct protocol_ban *b
 	       !(b->flags & (uint8_t)~flags) && b->source <= BAN_KERNEL;
 }
 
+/* With the jail's number of now: a reload is faster than what the engine has on its way. */
+static struct protocol_ban current(const struct enforcer *e, const struct protocol_ban *b)
+{
+	struct protocol_ban copy = *b;
+
+	if (e->conf_before)
+		copy.jail = enforcer_jail_now(e->conf_before, e->conf, b->jail);
+	return copy;
+}
+
 static uint8_t class_of(const struct protocol_ban *b)
 {
 	return (uint8_t)((b->flags & PROTOCOL_BAN_SCOPE_PORT ? INFORCE_SCOPE_PORT : 0) |
@@ -240,8 +285,8 @@ static int64_t end_of(const struct protocol_ban *b, int64_t mono_ns)
 }
 
 /*
- * No port is known (yet): a drop everywhere is what protects, until the port is found. A longer ban that
- * covers everything anyhow is not touched.
+ * No port is known (yet), or too many: a drop everywhere is what protects, until the port is found. A
+ * longer ban that covers everything anyhow is not touched.
  */
 static void drop_everywhere(struct enforcer *e, struct inforce_ban *entry, int64_t mono_ns)
 {
@@ -282,7 +327,7 @@ static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now
 	entry = (struct inforce_ban){.end_ns = end_of(b, now.mono_ns), .addr = b->addr, .jail = b->jail,
 				     .source = b->source, .flags = class_of(b)};
 	if (b->flags & PROTOCOL_BAN_SCOPE_PORT) {
-		ports = requests_ports(e, b->jail);
+		ports = scope_ports(e, b->jail);
 		if (!ports.count)
 			drop_everywhere(e, &entry, now.mono_ns);
 	}
@@ -306,11 +351,13 @@ static void on_ban(void *ctx, const void *entries, uint32_t count, int *fds)
 
 	(void)fds;
 	for (uint32_t i = 0; i < count; i++) {
+		struct protocol_ban wanted = current(e, &b[i]);
+
 		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_KILL | PROTOCOL_BAN_SCOPE_PORT)) {
 			enforcer_engine_broke_rules(e);
 			return;
 		}
-		ban(e, &b[i], now);
+		ban(e, &wanted, now);
 	}
 }
 
@@ -353,7 +400,7 @@ static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 
 	(void)fds;
 	for (uint32_t i = 0; i < count; i++) {
-		struct protocol_ban reply = b[i];
+		struct protocol_ban reply = current(e, &b[i]);
 
 		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_FORCED | PROTOCOL_BAN_SCOPE_PORT)) {
 			enforcer_engine_broke_rules(e);
@@ -361,7 +408,7 @@ static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 		}
 		reply.remaining_ms = 0;
 		if (e->firewall)
-			unban(e, &b[i], now);
+			unban(e, &reply, now);
 		answer(e, &reply);
 	}
 	e->work_queued = true;
@@ -370,7 +417,7 @@ static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 /* The ports of a scope = port ban are those of now; true when it had others. */
 static bool move_scope(struct enforcer *e, const struct inforce_ban *b, struct now now)
 {
-	const struct portset ports = requests_ports(e, b->jail);
+	const struct portset ports = scope_ports(e, b->jail);
 	const struct inforce_ban old = *b;
 	struct inforce_ban fresh = *b;
 	struct portset before = {0};
@@ -516,10 +563,12 @@ static void on_open(void *ctx, const void *entries, uint32_t count, int *fds)
 
 	(void)count;
 	(void)fds;
-	if (o->source >= e->nsources) {
+	if (o->source >= (e->conf_before ? e->nsources_before : e->nsources)) {
 		enforcer_engine_broke_rules(e);
 		return;
 	}
+	if (e->conf_before)
+		return; /* it asks for all of its sources anew when it has taken the new list */
 	sc = e->sources[o->source].conf;
 	logfile_open(sc->patterns, sc->npatterns,
 		     sc->backend == BACKEND_POLLING ? LOGFILE_WANT_FILES : LOGFILE_WANT_ALL, found_file,
@@ -644,6 +693,7 @@ static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
 	static char message[PROTOCOL_VALUES_MAX];
+	const struct conf *conf = engine_conf(e);
 	struct protocol_run run;
 
 	(void)fds;
@@ -652,13 +702,13 @@ static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
 		return;
 	}
 	memcpy(&run, entries, sizeof run);
-	if (run.jail >= e->conf->njails || run.action >= e->conf->jails[run.jail].nactions ||
-	    e->conf->jails[run.jail].actions[run.action].kind != ACTION_COMMAND) {
+	if (run.jail >= conf->njails || run.action >= conf->jails[run.jail].nactions ||
+	    conf->jails[run.jail].actions[run.action].kind != ACTION_COMMAND) {
 		enforcer_engine_broke_rules(e);
 		return;
 	}
 	memcpy(message, entries, count);
-	if (e->runner.channel && commands_to_runner(e, &run)) {
+	if (e->runner.channel && commands_to_runner(e, conf, &run)) {
 		memcpy(message, &run, sizeof run);
 		if (channel_send(e->runner.channel, PROTOCOL_RUN, message, count, -1) == 0)
 			return;
@@ -714,6 +764,14 @@ static void on_reload(void *ctx, const void *entries, uint32_t count, int *fds)
 		service_tell_engine(e);
 }
 
+static void on_reload_taken(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	(void)entries;
+	(void)count;
+	(void)fds;
+	enforcer_forget_conf(ctx);
+}
+
 #define ROW(type, entry, most, fds_least, fds_most) \
 	[PROTOCOL_##type] = {#type, sizeof(entry), 1, most, fds_least, fds_most, HANDLER_##type},
 #define HANDLER_READY on_ready
@@ -727,6 +785,7 @@ static void on_reload(void *ctx, const void *entries, uint32_t count, int *fds)
 #define HANDLER_COUNTERS on_counters
 #define HANDLER_RUN on_run
 #define HANDLER_RELOAD on_reload
+#define HANDLER_RELOAD_TAKEN on_reload_taken
 
 const struct message_type enforcer_engine_types[] = {PROTOCOL_TO_ENFORCER(ROW)};
 const uint32_t enforcer_engine_ntypes = PROTOCOL_TO_ENFORCER_TYPES;

@@ -221,7 +221,7 @@ static void log_output(const struct slot *s, enum log_level level)
 	}
 	if (rest.n || s->nbeyond)
 		log_write(level, "runner", "%s (%s): %llu more bytes of output", action_name(s),
-			  event_names[s->job->event], (unsigned long long)(rest.n + s->nbeyond));
+			  event_names[s->job->event], (unsigned long long)rest.n + s->nbeyond);
 }
 
 static void log_end(const struct slot *s, int status)

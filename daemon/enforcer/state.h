@@ -53,6 +53,8 @@ struct enforcer_child {
 struct enforcer {
 	struct enforcer_start start;
 	struct conf *conf;
+	struct conf *conf_before; /* the engine's messages have its numbers until RELOAD_TAKEN; or NULL */
+	size_t nsources_before;
 	struct arena arena; /* sources; replaced at reload */
 	struct enforcer_source *sources;
 	size_t nsources;
@@ -68,7 +70,7 @@ struct enforcer {
 
 	struct enforcer_child engine, prober, runner;
 	int inotify_fd, resume_fd, control_fd, force_fd, lock_fd;
-	bool stopping, ready, engine_failed, ever_started;
+	bool pidfile_made, stopping, ready, engine_failed, ever_started;
 	int exit_status;
 	double backoff_s;
 	uint64_t progress_seen, crashes, malformed;
@@ -102,6 +104,8 @@ struct enforcer {
 /* enforcer.c */
 void enforcer_engine_broke_rules(struct enforcer *e);
 void enforcer_say_health(struct enforcer *e);
+uint16_t enforcer_jail_now(const struct conf *before, const struct conf *now, uint16_t jail);
+void enforcer_forget_conf(struct enforcer *e); /* the one before the reload */
 int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, struct error *err);
 void enforcer_set_sources(struct enforcer *e);
 void enforcer_ready(struct enforcer *e, uint32_t sources, uint32_t files);
@@ -116,7 +120,6 @@ void requests_bans_in_force(struct enforcer *e); /* tells a new engine */
 int requests_firewall_open(struct enforcer *e, struct error *err);
 void requests_ports_known(struct enforcer *e, size_t source); /* or have changed */
 int requests_ban_by_force(struct enforcer *e, struct protocol_ban *ban);
-struct portset requests_ports(const struct enforcer *e, uint16_t jail);
 
 /* service.c */
 enum service_prober_type { SERVICE_PROBER_ASK, SERVICE_PROBER_TYPES };
@@ -135,7 +138,7 @@ void service_tell_engine(struct enforcer *e);
 int commands_main(void *conf, int fd);
 /* The enforcer's side: a reload may give jails and actions other numbers than the runner knows. */
 int commands_remember(struct enforcer *e);
-bool commands_to_runner(const struct enforcer *e, struct protocol_run *run);
+bool commands_to_runner(const struct enforcer *e, const struct conf *conf, struct protocol_run *run);
 bool commands_from_runner(const struct enforcer *e, struct protocol_ran *ran);
 void commands_warn(const struct enforcer *e);
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #define PURGE_PERIOD_S 3600
+#define BURST_BANS 256
 
 const char *banlist_jail_name(const struct engine *e, uint16_t jail)
 {
@@ -61,7 +62,8 @@ static void note_line(struct engine *e, enum evidence_verdict verdict,
 {
 	const struct evidence_record r = {
 		.time_s = o->time_s, .noted_s = clock_wall_s(clock_now()), .value = value,
-		.offset = o->offset, .file = o->file->path_index, .rule = o->rule, .addr = o->prefix,
+		.offset = o->offset,
+		.file = o->file->path_index < e->npaths ? o->file->path_index : EVIDENCE_NO_FILE, .rule = o->rule, .addr = o->prefix,
 		.jail = o->jail, .verdict = (uint8_t)verdict};
 
 	evidence_add(e->evidence, &r, o->line);
@@ -140,7 +142,8 @@ static void queue(struct engine *e, const struct ban *b)
 		.since_wall_s = b->since_wall_s,
 	};
 
-	if (h->outbox_count == RESUME_OUTBOX)
+	/* In a burst the enforcer starts on the first bans while the next are found. */
+	if (h->outbox_count - h->outbox_sent >= BURST_BANS || h->outbox_count == RESUME_OUTBOX)
 		banlist_flush(e);
 	if (h->outbox_count < RESUME_OUTBOX)
 		h->outbox[h->outbox_count++] = p;
@@ -199,20 +202,23 @@ void banlist_ban(void *ctx, const struct detector_offence *o, int64_t duration_s
 			.rule = o->rule, .offences = o->count};
 	struct ban *entered;
 
-	detector_banned(e->detector, o->jail, &o->prefix, since_s, until_s);
-	if (until_s != CLOCK_FOREVER) {
-		b.end_mono_ns = now.mono_ns + (until_s - now_s) * CLOCK_SECOND_NS;
-		if (until_s <= now_s)
-			return; /* a backlog told of a ban that would have ended by now */
+	if (until_s != CLOCK_FOREVER && until_s <= now_s) {
+		/* A backlog told of a ban that would have ended by now. */
+		detector_banned(e->detector, o->jail, &o->prefix, since_s, until_s);
+		return;
 	}
+	if (until_s != CLOCK_FOREVER)
+		b.end_mono_ns = now.mono_ns + (until_s - now_s) * CLOCK_SECOND_NS;
+	entered = enter(e, &b);
+	/* Into the outbox first: what comes behind it may be missing when we are killed here. */
+	if (entered && jail_drops(e, o->jail))
+		queue(e, entered);
+	detector_banned(e->detector, o->jail, &o->prefix, since_s, until_s);
 	note(e, EVIDENCE_BANNED, &o->prefix, o->jail, o->rule,
 	     duration_s == CLOCK_FOREVER ? -1 : duration_s, "");
-	entered = enter(e, &b);
 	if (!entered)
 		return;
 	say(e, "Ban", entered);
-	if (jail_drops(e, o->jail))
-		queue(e, entered);
 	commands_run(e, entered, RUNNER_BAN);
 }
 

@@ -356,6 +356,20 @@ static void reached(struct detector *d, struct jail *j, const struct detector_of
 	d->hooks->ban(d->ctx, o, duration_s < 0 ? CLOCK_FOREVER : duration_s, before);
 }
 
+static void decide(struct detector *d, struct jail *j, const struct detector_offence *o,
+		   enum ledger_result result)
+{
+	j->counts.offences += result != LEDGER_OLD && result != LEDGER_REPEATED;
+	j->counts.repeated += result == LEDGER_REPEATED;
+	j->counts.old += result == LEDGER_OLD;
+	if (result == LEDGER_OLD || result == LEDGER_REPEATED)
+		return;
+	if (d->hooks->offence)
+		d->hooks->offence(d->ctx, o);
+	if (result == LEDGER_REACHED)
+		reached(d, j, o);
+}
+
 static void offence(struct detector *d, uint16_t jail, uint16_t rule, const struct in_hand *in,
 		    const struct filter_match *m, int64_t time_s)
 {
@@ -366,9 +380,10 @@ static void offence(struct detector *d, uint16_t jail, uint16_t rule, const stru
 		.prefix = detector_prefix(d->conf, jail, &m->addr), .file = in->file,
 		.offset = in->offset, .number = d->line_number,
 	};
-	enum ledger_result result;
+	enum detector_again again = DETECTOR_NEW;
 	struct ignore_hit hit;
 	uint32_t value = 0;
+	unsigned before = 0;
 
 	if (ignore_check(d->ignore, &m->addr, jail, false, in->mono_ns, &hit)) {
 		j->counts.ignored++;
@@ -381,16 +396,22 @@ static void offence(struct detector *d, uint16_t jail, uint16_t rule, const stru
 
 		value = (uint32_t)hash_bytes(&d->seed, v.p, v.n);
 	}
-	result = ledger_add(&d->ledger, r->ledger_rule, &o.prefix, time_s, value, &o.count);
-	j->counts.offences += result != LEDGER_OLD && result != LEDGER_REPEATED;
-	j->counts.repeated += result == LEDGER_REPEATED;
-	j->counts.old += result == LEDGER_OLD;
-	if (result == LEDGER_OLD || result == LEDGER_REPEATED)
+	if (d->hooks->counting) {
+		before = ledger_count(&d->ledger, r->ledger_rule, &o.prefix, time_s);
+		again = d->hooks->counting(d->ctx, &o, before);
+	}
+	if (again == DETECTOR_DONE)
 		return;
-	if (d->hooks->offence)
-		d->hooks->offence(d->ctx, &o);
-	if (result == LEDGER_REACHED)
-		reached(d, j, &o);
+	if (again == DETECTOR_COUNTED) {
+		/* A record that is reached starts afresh. */
+		o.count = before ? before : d->conf->jails[jail].rules[rule].maxretry;
+		decide(d, j, &o, before ? LEDGER_COUNTED : LEDGER_REACHED);
+	} else {
+		decide(d, j, &o,
+		       ledger_add(&d->ledger, r->ledger_rule, &o.prefix, time_s, value, &o.count));
+	}
+	if (d->hooks->counted)
+		d->hooks->counted(d->ctx);
 }
 
 static void apply_rule(struct detector *d, uint16_t jail, uint16_t rule, struct in_hand *in)

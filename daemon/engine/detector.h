@@ -65,6 +65,13 @@ struct detector_offence {
 	uint64_t number; /* of the line since the start, from 1 */
 };
 
+/* Of an offence of a line that an engine before had in hand when it was killed. */
+enum detector_again {
+	DETECTOR_NEW,     /* not counted yet */
+	DETECTOR_COUNTED, /* counted, but nothing came of it yet */
+	DETECTOR_DONE,    /* counted and dealt with */
+};
+
 struct detector_hooks {
 	/* Every counted offence. May be NULL. */
 	void (*offence)(void *ctx, const struct detector_offence *o);
@@ -79,6 +86,9 @@ struct detector_hooks {
 	void (*line_begins)(void *ctx, const struct detector_file *file, uint64_t offset);
 	/* True when this line must not be looked at (it ended an engine before). May be NULL. */
 	bool (*skip_line)(void *ctx, const struct detector_file *file, uint64_t offset, struct slice line);
+	/* Around each offence that is counted; `before` are in its window without it. Both or none. */
+	enum detector_again (*counting)(void *ctx, const struct detector_offence *o, unsigned before);
+	void (*counted)(void *ctx);
 };
 
 /* Regions for the pointer-free tables; see ledger.h and growth.h. */

@@ -227,7 +227,8 @@ static const struct channel_hooks channel_hooks = {
 
 static const struct detector_hooks detector_hooks = {
 	.offence = banlist_offence, .ban = banlist_ban, .refused = banlist_refused,
-	.notice = lines_notice, .line_begins = lines_begins, .skip_line = lines_skip};
+	.notice = lines_notice, .line_begins = lines_begins, .skip_line = lines_skip,
+	.counting = lines_counting, .counted = lines_counted};
 
 int engine_make_detector(struct engine *e, const struct conf *conf, const struct resume *resume,
 			 struct detector **ret_detector, struct error *err)

@@ -37,6 +37,20 @@ static bool skips_in(const struct resume *r, const struct resume_file *row)
 	return false;
 }
 
+/* A row that was taken over from the file that was not used for longest. */
+static void forget_row(struct engine *e, const struct resume_file *row)
+{
+	for (size_t i = 0; i < e->nsources; i++)
+		for (struct engine_file **at = &e->sources[i].files, *f; (f = *at);) {
+			if (f->row != row) {
+				at = &f->next;
+				continue;
+			}
+			*at = f->next;
+			free(f);
+		}
+}
+
 /* The file's memory; made at its first block or its start. Moves to the front. */
 static struct engine_file *file_of(struct engine_source *s, const char *path, struct source_file_id id,
 				   bool *ret_known)
@@ -51,12 +65,16 @@ static struct engine_file *file_of(struct engine_source *s, const char *path, st
 		*at = f->next;
 		f->next = s->files;
 		s->files = f;
+		resume_use(&e->resume, f->row);
+		if (f->detector.path_index >= e->npaths)
+			f->detector.path = path; /* not kept: good for this call */
 		return f;
 	}
 	f = calloc(1, sizeof *f);
 	if (!f)
 		return NULL;
 	f->row = resume_file(&e->resume, s->hash, id.dev, id.ino, ret_known);
+	forget_row(e, f->row);
 	f->detector.path_index = (uint16_t)lines_path_index(e, path);
 	f->detector.path = path;
 	if (f->detector.path_index < e->npaths)
@@ -81,6 +99,42 @@ void lines_begins(void *ctx, const struct detector_file *file, uint64_t offset)
 	struct engine *e = ctx;
 
 	resume_line(&e->resume, file_behind(file)->row, offset);
+}
+
+/*
+ * The line that was in hand when an engine was killed comes again. What is dealt with is passed over; the
+ * offence that was under way has been counted when its record is not as it was before.
+ */
+static enum detector_again again(struct engine *e, const struct engine_file *f, uint64_t offset,
+				 unsigned before)
+{
+	struct resume_step *s = &e->resume.again;
+
+	if (!s->file || f->row != &e->resume.head->files[s->file - 1] || s->offset != offset)
+		return DETECTOR_NEW;
+	if (s->state >= 2) {
+		s->state -= 2;
+		return DETECTOR_DONE;
+	}
+	s->file = 0;
+	return s->state && before != s->before ? DETECTOR_COUNTED : DETECTOR_NEW;
+}
+
+enum detector_again lines_counting(void *ctx, const struct detector_offence *o, unsigned before)
+{
+	struct engine *e = ctx;
+	enum detector_again verdict = again(e, file_behind(o->file), o->offset, before);
+
+	if (verdict == DETECTOR_NEW)
+		resume_step_begin(&e->resume, before);
+	return verdict;
+}
+
+void lines_counted(void *ctx)
+{
+	struct engine *e = ctx;
+
+	resume_step_end(&e->resume);
 }
 
 /* Saves what an engine died of, for whoever looks into it: the head of the line, as it is. */
@@ -309,7 +363,7 @@ static int share_inotify(struct engine *e, struct error *err)
 
 int lines_open(struct engine *e, struct error *err)
 {
-	struct source_conf *list = sources_list(e->conf, &e->arena, &e->nsources);
+	struct source_conf *list = sources_list(e->conf, &e->list, &e->nsources);
 
 	e->generation++;
 	if (watch_fd() < 0) {
@@ -357,6 +411,7 @@ void lines_close(struct engine *e)
 	free(e->sources);
 	e->sources = NULL;
 	e->nsources = 0;
+	arena_free(&e->list);
 }
 
 bool lines_all_ready(const struct engine *e)

@@ -152,6 +152,7 @@ static int put_in_force(struct engine *e, int fd, struct error *err)
 	int r;
 
 	banlist_flush(e);
+	channel_send(e->channel, PROTOCOL_RELOAD_TAKEN, &(struct protocol_ping){0}, 1, -1);
 	r = resume_attach(fd, e->next_conf, false, &fresh, &guilty);
 	if (r < 0)
 		return error_set(err, r, "cannot map the new memory: %s", error_name(r));
@@ -183,8 +184,13 @@ void reload_finish(struct engine *e, const struct protocol_reload *done, int fd)
 {
 	struct error err = {0};
 
-	if (!e->next_conf || done->result < 0 || fd < 0) {
-		error_set(&err, done->result ? done->result : ERROR_CONFIG, "%s", done->text);
+	if (done->result == 0 && (!e->next_conf || fd < 0)) {
+		/* The enforcer has the new configuration and we cannot follow. */
+		error_set(&err, -ENOBUFS, "the new memory did not arrive");
+		give_up(e, &err);
+		answer(e, &err);
+	} else if (done->result < 0) {
+		error_set(&err, done->result, "%s", done->text);
 		forget_next(e);
 		answer(e, &err);
 	} else if (put_in_force(e, fd, &err) < 0) {

@@ -81,14 +81,17 @@ static void format(struct resume_head *h, const struct layout *l, const struct c
 }
 
 /* The line in hand becomes the position of its file and, after a crash, a line to skip. */
-static void take_over(struct resume_head *h, bool crashed, struct resume_guilty *ret_guilty)
+static void take_over(struct resume_head *h, bool crashed, struct resume_guilty *ret_guilty,
+		      struct resume_step *ret_again)
 {
 	struct resume_file *f;
 
 	if (!h->hand_file || h->hand_file > RESUME_FILES) {
-		h->hand_file = 0;
+		h->hand_file = h->step.file = 0;
 		return;
 	}
+	if (h->step.file == h->hand_file && h->step.offset == h->hand_offset)
+		*ret_again = h->step;
 	f = &h->files[h->hand_file - 1];
 	f->offset = h->hand_offset;
 	h->hand_file = 0;
@@ -120,7 +123,7 @@ int resume_attach(int fd, const struct conf *conf, bool crashed, struct resume *
 	ret_resume->kept = same_shape(map, &l, conf);
 	((struct resume_head *)map)->outbox_sent = 0;
 	if (ret_resume->kept)
-		take_over(map, crashed, ret_guilty);
+		take_over(map, crashed, ret_guilty, &ret_resume->again);
 	else
 		format(map, &l, conf);
 	ret_resume->ledger = (char *)map + l.ledger_at;
@@ -160,6 +163,35 @@ void resume_done(struct resume *r, struct resume_file *f, uint64_t offset)
 	f->offset = offset;
 	__atomic_signal_fence(__ATOMIC_RELEASE);
 	r->head->hand_file = 0;
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+	r->head->step.file = 0;
+}
+
+/* Each store leaves something true, whenever a SIGKILL comes. */
+void resume_step_begin(struct resume *r, uint32_t before)
+{
+	struct resume_head *h = r->head;
+	struct resume_step *s = &h->step;
+
+	if (s->file != h->hand_file || s->offset != h->hand_offset) {
+		s->file = 0;
+		__atomic_signal_fence(__ATOMIC_RELEASE);
+		s->offset = h->hand_offset;
+		s->state = 0;
+		__atomic_signal_fence(__ATOMIC_RELEASE);
+		s->file = h->hand_file;
+	}
+	s->before = before;
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+	s->state |= 1;
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+}
+
+void resume_step_end(struct resume *r)
+{
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+	r->head->step.state = (r->head->step.state | 1) + 1;
+	__atomic_signal_fence(__ATOMIC_RELEASE);
 }
 
 bool resume_skips(const struct resume *r, const struct resume_file *f, uint64_t offset)

@@ -31,6 +31,18 @@ struct resume_file {
 	uint32_t used; /* serial of the last use, 0 = free row */
 };
 
+/*
+ * How far the offences of the line in hand are counted, for the engine that takes the line again after a
+ * SIGKILL: an offence that is counted twice bans the innocent, one that reached its threshold and was not
+ * dealt with is a lost ban.
+ */
+struct resume_step {
+	uint64_t offset; /* of the line */
+	uint32_t file;   /* row + 1; 0 = none */
+	uint32_t before; /* offences in the window before the one under way */
+	uint32_t state;  /* offences that are dealt with * 2, + 1 when one is under way */
+};
+
 struct resume_counters {
 	uint64_t lines_read, bytes_read, poison_lines;
 	uint64_t bans, unbans, kills, refused, offences;
@@ -44,6 +56,7 @@ struct resume_head {
 	uint32_t serial;
 	uint32_t hand_file; /* row + 1 of the line in hand, 0 = none */
 	uint64_t hand_offset;
+	struct resume_step step;
 	uint32_t nskips;
 	uint32_t outbox_count, outbox_sent; /* sent ones stay until the kernel has taken them */
 	struct resume_counters counters;
@@ -59,6 +72,7 @@ struct resume {
 	void *ledger, *growth;
 	size_t bytes;
 	bool kept; /* taken over from an engine before */
+	struct resume_step again; /* of the line that was in hand, as the engine before left it */
 };
 
 /* The size of the region for this configuration. */
@@ -85,6 +99,13 @@ int resume_attach(int fd, const struct conf *conf, bool crashed, struct resume *
 struct resume_file *resume_file(struct resume *r, uint64_t source, uint64_t dev, uint64_t ino,
 				bool *ret_known);
 
+/* It is being read, so its row is not the one that goes. */
+static inline void resume_use(struct resume *r, struct resume_file *f)
+{
+	if (f->used != r->head->serial)
+		f->used = ++r->head->serial;
+}
+
 /* The line in hand ends at `offset` of its file: it is read, whatever comes now. */
 static inline void resume_count(struct resume *r, uint64_t offset)
 {
@@ -105,6 +126,10 @@ static inline void resume_line(struct resume *r, const struct resume_file *f, ui
 	__atomic_signal_fence(__ATOMIC_RELEASE);
 	r->head->hand_file = (uint32_t)(f - r->head->files) + 1;
 }
+
+/* One offence of the line in hand: `before` are in the window without it. */
+void resume_step_begin(struct resume *r, uint32_t before);
+void resume_step_end(struct resume *r);
 
 /* Everything before `offset` is done and no line is in hand. */
 void resume_done(struct resume *r, struct resume_file *f, uint64_t offset);

@@ -71,7 +71,7 @@ struct engine {
 	struct engine_start start;
 	struct conf *own_conf; /* after a reload; start.conf before */
 	const struct conf *conf;
-	struct arena arena; /* the list of sources */
+	struct arena arena, list; /* paths; the list of sources */
 	struct ev_loop *loop;
 	struct channel *channel;
 	struct control *control;
@@ -130,6 +130,8 @@ uint32_t lines_file_count(const struct engine *e);
 uint32_t lines_path_index(struct engine *e, const char *path);
 void lines_begins(void *ctx, const struct detector_file *file, uint64_t offset);
 bool lines_skip(void *ctx, const struct detector_file *file, uint64_t offset, struct slice line);
+enum detector_again lines_counting(void *ctx, const struct detector_offence *o, unsigned before);
+void lines_counted(void *ctx);
 void lines_notice(void *ctx, const struct detector_file *file, const char *text);
 
 /* banlist.c */

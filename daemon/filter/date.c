@@ -11,12 +11,14 @@
 
 #include "daemon/filter/dateformat.h"
 
-#define DAY_S 86400
+#define HOUR_S INT64_C(3600)
+#define DAY_S (24 * HOUR_S)
+#define DAYS_IN_400_YEARS 146097
 #define YEAR_MIN 1970
 #define YEAR_MAX 2262
 #define EPOCH_END_S INT64_C(9246182400) /* the end of YEAR_MAX */
 #define NOW_MAX_S INT64_C(9214646400)	/* the end of YEAR_MAX - 1 */
-#define ZONES_S (26 * 3600)		/* no two zones differ by more */
+#define ZONES_S (26 * HOUR_S)		/* no two zones differ by more */
 #define LAST_MAX 40
 #define WITH_YEAR 2 /* the first built-in formats: they begin with a digit and name the year */
 #define HOURS 4	    /* remembered hours of log time */
@@ -192,7 +194,7 @@ static int hour_of(const struct date_parts *p)
 /* The parts on the given day. */
 static int64_t on_day(struct date *d, const struct date_parts *p, int64_t day)
 {
-	int64_t wall_s = day * DAY_S + hour_of(p) * 3600 + p->minute * 60 + p->second;
+	int64_t wall_s = day * DAY_S + hour_of(p) * HOUR_S + p->minute * INT64_C(60) + p->second;
 
 	return p->seen & DATE_ZONE ? wall_s - p->zone_s : local_time(d, wall_s);
 }
@@ -217,7 +219,7 @@ static int64_t without_day(struct date *d, const struct date_parts *p, int64_t n
 /* The latest year that puts the date not more than a day ahead. -1 = none. */
 static int64_t without_year(struct date *d, const struct date_parts *p, int64_t now_s)
 {
-	int this_year = YEAR_MIN + (int)(now_s / DAY_S / 365.2425);
+	int this_year = YEAR_MIN + (int)(now_s / DAY_S * 400 / DAYS_IN_400_YEARS);
 
 	for (int year = this_year + 1; year >= this_year - 2; year--) {
 		int64_t day = days_of(year, p->month, p->day), time_s;

@@ -17,8 +17,8 @@
 
 #define LIMIT_FIRST 10000
 #define LIMIT_RETRY 1000000
-#define STACK_START (32 * 1024)
-#define STACK_MAX (1024 * 1024)
+#define STACK_START (UINT32_C(32) << 10)
+#define STACK_MAX (UINT32_C(1) << 20)
 #define BUDGET_NS INT64_C(50000000) /* of retries a second */
 #define SECOND_NS INT64_C(1000000000)
 #define REPAIRED_SIZE (3 * PATTERN_SUBJECT_MAX + 2)
@@ -310,12 +310,12 @@ struct slice pattern_group(const struct pattern *p, const struct pattern_subject
 			   unsigned number)
 {
 	const PCRE2_SIZE *span = pcre2_get_ovector_pointer(p->data);
-	size_t start, end;
+	size_t at = 2 * (size_t)number, start, end;
 
-	if (number >= pcre2_get_ovector_count(p->data) || span[2 * number] == PCRE2_UNSET)
+	if (number >= pcre2_get_ovector_count(p->data) || span[at] == PCRE2_UNSET)
 		return SLICE_NONE;
-	start = raw_offset(s, span[2 * number]);
-	end = raw_offset(s, span[2 * number + 1]);
+	start = raw_offset(s, span[at]);
+	end = raw_offset(s, span[at + 1]);
 	return slice_of(s->raw.p + start, end > start ? end - start : 0);
 }
 

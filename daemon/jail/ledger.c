@@ -20,7 +20,7 @@ struct ledger_table {
 	struct ledger_rule rule;
 };
 
-static unsigned stride(const struct ledger_rule *rule)
+static size_t stride(const struct ledger_rule *rule)
 {
 	return rule->distinct ? 2 : 1;
 }
@@ -28,7 +28,7 @@ static unsigned stride(const struct ledger_rule *rule)
 static uint32_t record_bytes(const struct ledger_rule *rule)
 {
 	uint32_t entries = rule->maxretry > 1 ? rule->maxretry - 1 : 1;
-	uint32_t bytes = (uint32_t)sizeof(struct record) + entries * stride(rule) * 4;
+	uint32_t bytes = (uint32_t)(sizeof(struct record) + entries * stride(rule) * 4);
 
 	return (bytes + 7) & ~7u;
 }
@@ -113,7 +113,7 @@ static uint32_t record_used(const void *ctx, const struct slot *s)
 
 	if (count >= t->rule.maxretry)
 		count = 0;
-	return (uint32_t)sizeof(struct record) + count * stride(&t->rule) * 4;
+	return (uint32_t)(sizeof(struct record) + count * stride(&t->rule) * 4);
 }
 
 static bool record_ok(const void *ctx, const struct slot *s)
@@ -205,9 +205,9 @@ static void set_entry(const struct ledger_table *t, struct record *r, uint32_t i
 static void move_entries(const struct ledger_table *t, struct record *r, uint32_t to, uint32_t from,
 			 uint32_t n)
 {
-	unsigned step = stride(&t->rule);
+	size_t step = stride(&t->rule);
 
-	memmove(&r->entries[to * step], &r->entries[from * step], (size_t)n * step * 4);
+	memmove(&r->entries[to * step], &r->entries[from * step], n * step * 4);
 }
 
 static void remove_entry(const struct ledger_table *t, struct record *r, uint32_t i)

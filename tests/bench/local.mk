@@ -15,9 +15,14 @@ tests_e2e_tailband_crash_SOURCES = daemon/tailband.c daemon/engine/detector.c
 tests_e2e_tailband_crash_CPPFLAGS = $(AM_CPPFLAGS) -DTAILBAN_CRASH_LINE='"crash-here"'
 tests_e2e_tailband_crash_LDADD = $(DAEMON_LIBS)
 
-EXTRA_DIST += %D%/README.md %D%/bench.py
+EXTRA_DIST += %D%/README.md %D%/bench.py %D%/compare.py
 CLEANFILES += %D%/bench_lines
 bench: daemon/tailband %D%/bench_latency %D%/bench_lines
 	/usr/bin/python3 -B '$(srcdir)/%D%/bench.py' --daemon daemon/tailband --datadir '$(srcdir)' \
 		--programs %D%
-.PHONY: bench
+
+# Side by side with fail2ban (Debian's package must be installed), about 13 minutes; RUNS=1 about 4.
+compare: all
+	TAILBAN_BUILD='$(abs_top_builddir)' TAILBAN_DATADIR='$(abs_top_srcdir)' \
+		/usr/bin/python3 -B '$(srcdir)/%D%/compare.py' $(COMPARE_FLAGS)
+.PHONY: bench compare
