@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # The tree's arrows go one way: which room may include which, and which file alone may include a library.
 set -eu
 export LC_ALL=C

@@ -154,9 +154,11 @@ nodist_%C%_fuzz_fuzz_request_SOURCES = $(FUZZ_MAIN)
 %C%_fuzz_fuzz_request_LDADD = $(DAEMON_LIBS)
 EXTRA_DIST += %D%/fuzz/replay.c
 
-dist_check_SCRIPTS += %D%/arrows.sh %D%/tap.sh
-TESTS += %D%/arrows.sh
-EXTRA_DIST += %D%/corpus %D%/fuzz/seeds
+# `make check LINT_TESTS=` leaves the analyzers out; they take two minutes.
+LINT_TESTS = %D%/lint.sh
+dist_check_SCRIPTS += %D%/arrows.sh %D%/lint.sh %D%/tap.sh
+TESTS += %D%/arrows.sh $(LINT_TESTS)
+EXTRA_DIST += .clang-tidy %D%/lint %D%/corpus %D%/fuzz/seeds
 dist-hook:
 	find '$(distdir)' -name __pycache__ -type d | xargs -r rm -rf
 

@@ -47,11 +47,6 @@ int log_level_parse(struct slice name, enum log_level *ret_level)
 	return -EINVAL;
 }
 
-const char *log_level_name(enum log_level level)
-{
-	return levels[level].name;
-}
-
 static int open_file(const char *path, struct error *err)
 {
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);

@@ -17,7 +17,6 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL
 
 /* "error", "warning", "notice", "info", "debug" and fail2ban's upper-case names. 0 or -EINVAL. */
 int log_level_parse(struct slice name, enum log_level *ret_level);
-const char *log_level_name(enum log_level level);
 
 /* target: "STDERR", "STDOUT", "SYSLOG", or a path (opened for appending, 0640). 0 or errno. */
 int log_open(const char *target, enum log_level level, struct error *err);

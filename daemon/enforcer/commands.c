@@ -8,6 +8,7 @@
  * numbers of jails and actions; command actions that are new or have changed do not run before a restart
  * of tailband, and the enforcer says so. It ends with the enforcer.
  */
+#include "daemon/base/clock.h"
 #include "daemon/base/hash.h"
 #include "daemon/base/log.h"
 #include "daemon/enforcer/runner.h"
@@ -17,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STOP_S 1.5 /* the enforcer kills us after 2 */
+
 struct commands {
 	const struct conf *conf;
 	struct ev_loop *loop;
@@ -25,6 +28,7 @@ struct commands {
 	struct runner_action *actions; /* all command actions of all jails, in order */
 	struct protocol_ran *names;    /* jail and action of each */
 	size_t n;
+	struct log_gate gate;
 };
 
 /* What a jail and an action come to in the runner's list, or -1. */
@@ -54,7 +58,8 @@ static void on_run(void *ctx, const void *bytes, uint32_t count, int *fds)
 	if (r == 0)
 		r = runner_submit(c->runner, (unsigned)action, (enum runner_event)run.event, values,
 				  run.nvalues);
-	if (r < 0)
+	/* What finds no room is said by the runner itself, once a minute. */
+	if (r < 0 && r != -ENOBUFS && r != -ENOMEM && log_gate_open(&c->gate, clock_now().mono_ns, 3, 60))
 		log_warning("runner", "a command was not run: %s", error_name(r));
 }
 
@@ -126,12 +131,31 @@ static void submit_all(struct commands *c, enum runner_event event)
 	}
 }
 
-/* actionstop, and time for it to end. */
+static void out_of_time(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)loop;
+	(void)revents;
+	*(bool *)w->data = true;
+}
+
+/* actionstop, and time for it to end: less than the enforcer has for us, so that what hangs is killed
+ * with all of its process group. */
 static void stop_actions(struct commands *c)
 {
+	bool over = false;
+	ev_timer timer;
+
 	submit_all(c, RUNNER_STOP);
-	while (runner_stats(c->runner).running || runner_stats(c->runner).waiting)
+	ev_timer_init(&timer, out_of_time, STOP_S, 0.);
+	timer.data = &over;
+	ev_now_update(c->loop);
+	ev_timer_start(c->loop, &timer);
+	while (!over && (runner_stats(c->runner).running || runner_stats(c->runner).waiting))
 		ev_run(c->loop, EVRUN_ONCE);
+	ev_timer_stop(c->loop, &timer);
+	if (over)
+		log_warning("runner", "%u commands were cut short by the stop, %u were not run",
+			    runner_stats(c->runner).running, runner_stats(c->runner).waiting);
 }
 
 int commands_main(void *conf, int fd)

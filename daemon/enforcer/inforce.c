@@ -20,7 +20,7 @@ bool portset_has(const struct portset *set, uint8_t proto, uint16_t number)
 }
 
 /* The same ports, in whatever order. */
-static bool same_ports(const struct portset *a, const struct portset *b)
+bool portset_same(const struct portset *a, const struct portset *b)
 {
 	if (a->count != b->count)
 		return false;
@@ -34,7 +34,7 @@ static bool same_ports(const struct portset *a, const struct portset *b)
 static uint16_t find_ports(const struct inforce *list, const struct portset *set)
 {
 	for (uint16_t i = 1; i < PORTSETS_MAX; i++)
-		if (list->ports[i].uses && same_ports(&list->ports[i].set, set))
+		if (list->ports[i].uses && portset_same(&list->ports[i].set, set))
 			return i;
 	return 0;
 }

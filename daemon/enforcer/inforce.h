@@ -38,6 +38,8 @@ struct portset {
 };
 
 bool portset_has(const struct portset *set, uint8_t proto, uint16_t number);
+/* The same ports, in any order. */
+bool portset_same(const struct portset *a, const struct portset *b);
 
 enum inforce_flags {
 	INFORCE_SCOPE_PORT = 1, /* drop only on the ban's ports */

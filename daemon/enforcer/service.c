@@ -123,18 +123,10 @@ void service_look_up(struct enforcer *e, size_t source, int64_t min_age_ns)
 void service_look_up_missing(struct enforcer *e)
 {
 	for (size_t i = 0; i < e->nsources; i++)
-		service_look_up(e, i, e->sources[i].found ? PORTS_OLD_NS : ASK_AT_MOST_NS);
+		service_look_up(e, i,
+				e->sources[i].found && owner_alive(&e->sources[i].last) ? PORTS_OLD_NS
+											: ASK_AT_MOST_NS);
 	service_ssh_peers(e, PORTS_OLD_NS / 2);
-}
-
-static bool same_ports(const struct portset *a, const struct portset *b)
-{
-	if (a->count != b->count)
-		return false;
-	for (unsigned i = 0; i < a->count; i++)
-		if (!portset_has(b, a->port[i].proto, a->port[i].number))
-			return false;
-	return true;
 }
 
 static void tell_service(struct enforcer *e, uint32_t source, const struct owner *o)
@@ -164,7 +156,7 @@ static void take_owner(struct enforcer *e, uint32_t token, const struct owner *o
 	s->last = *o;
 	tell_service(e, source, o);
 	/* A service that is just restarting listens on nothing: its old ports stay protected. */
-	if (!s->found || same_ports(&fresh, &s->ports))
+	if (!s->found || portset_same(&fresh, &s->ports))
 		return;
 	s->ports = fresh;
 	requests_ports_known(e, source);

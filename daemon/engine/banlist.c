@@ -241,6 +241,7 @@ static void purge(struct engine *e, int64_t now_s)
 		return;
 	e->purged_s = now_s;
 	evidence_purge(e->evidence, now_s - e->conf->dbpurgeage_s);
+	detector_purge(e->detector, now_s);
 }
 
 static void on_end(struct ev_loop *loop, ev_timer *w, int revents)

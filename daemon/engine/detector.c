@@ -489,6 +489,16 @@ void detector_block(struct detector *d, struct detector_file *file, const uint16
 
 /* --- reload ----------------------------------------------------------------------------------- */
 
+void detector_purge(struct detector *d, int64_t now_s)
+{
+	growth_purge(&d->growth, now_s);
+}
+
+void detector_clock_back(struct detector *d, int64_t now_s)
+{
+	ledger_drop_after(&d->ledger, now_s);
+}
+
 void detector_copy_growth(const struct detector *d, void *to_region)
 {
 	growth_copy(&d->growth, to_region);

@@ -137,6 +137,12 @@ void detector_unbanned(struct detector *d, uint16_t jail, const struct addr *pre
 /* What a jail counts and bans for a host: its network of ipv4_prefix or ipv6_prefix bits. */
 struct addr detector_prefix(const struct conf *conf, uint16_t jail, const struct addr *host);
 
+/* Drops what is older than dbpurgeage from the ban history; a scan, for once an hour. */
+void detector_purge(struct detector *d, int64_t now_s);
+
+/* The wall clock was set back: offences from the future would hide new ones. */
+void detector_clock_back(struct detector *d, int64_t now_s);
+
 /* Before a reload: the ban history into a fresh region of the same size. */
 void detector_copy_growth(const struct detector *d, void *to_region);
 

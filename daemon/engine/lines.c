@@ -243,6 +243,9 @@ static void on_lines(void *ctx, struct source *source, const char *path, struct 
 
 	if (!f)
 		return;
+	if (clock_wall_s(now) + DETECTOR_OFF_BY_S < e->last_wall_s)
+		detector_clock_back(e->detector, clock_wall_s(now));
+	e->last_wall_s = clock_wall_s(now);
 	/* Truncated and written anew: nothing of it was there when we came. */
 	if (block->offset < f->row->offset && f->row->backlog_end) {
 		f->row->backlog_end = f->detector.backlog_end = 0;

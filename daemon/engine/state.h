@@ -94,7 +94,7 @@ struct engine {
 	struct netlist ignore_coming[IGNORE_NREASONS];
 	const char *paths[ENGINE_PATHS];
 	uint32_t npaths;
-	int64_t purged_s;
+	int64_t purged_s, last_wall_s;
 
 	bool in_force_known, ready, ending, reloading;
 	uint64_t sync_sent, sync_seen; /* serials */
