@@ -262,7 +262,7 @@ static int send_bans(struct tally *t, const struct ban_options *o, const struct 
 static json_t *force_result(const struct protocol_ban *b)
 {
 	char addr[ADDR_STRLEN], text[200] = "";
-	const char *result = b->result == 0		  ? "ok"
+	const char *result = b->result == 0               ? "ok"
 			     : b->result == ERROR_REFUSED ? "refused"
 							  : "error";
 

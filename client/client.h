@@ -20,10 +20,10 @@
 #include <stddef.h>
 
 enum client_exit {
-	CLIENT_YES,	/* done, found */
-	CLIENT_NO,	/* nothing found, was not banned */
-	CLIENT_USAGE,	/* a word of the command line is wrong */
-	CLIENT_AWAY,	/* no daemon answers */
+	CLIENT_YES,     /* done, found */
+	CLIENT_NO,      /* nothing found, was not banned */
+	CLIENT_USAGE,   /* a word of the command line is wrong */
+	CLIENT_AWAY,    /* no daemon answers */
 	CLIENT_REFUSED, /* the daemon says no */
 };
 
@@ -36,8 +36,8 @@ struct client {
 struct subcommand {
 	const char *name;
 	int (*run)(struct client *c, int argc, char **argv); /* argv[0] is the name */
-	const char *arguments;				     /* "[JAIL]" */
-	const char *help;				     /* a line */
+	const char *arguments;                               /* "[JAIL]" */
+	const char *help;                                    /* a line */
 };
 
 /*

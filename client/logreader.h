@@ -16,7 +16,7 @@ struct logreader {
 	int fd;
 	bool eof;
 	char *buf;
-	size_t at, n;	 /* what is not handed out yet */
+	size_t at, n;    /* what is not handed out yet */
 	uint64_t offset; /* of buf[at] in the file */
 };
 

@@ -38,7 +38,7 @@ static const struct subcommand commands[] = {
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 /* Fixed names of what later versions bring. */
-static const char *const later[] = {"conns",  "doctor",	 "test",   "lint",   "top",
+static const char *const later[] = {"conns",  "doctor",  "test",   "lint",   "top",
 				    "report", "metrics", "events", "config", "import"};
 #define LATER (sizeof later / sizeof later[0])
 

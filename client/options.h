@@ -13,7 +13,7 @@
 
 struct option {
 	const char *name;   /* without dashes */
-	char letter;	    /* 0 = none */
+	char letter;        /* 0 = none */
 	const char **value; /* where its value goes; NULL for a flag */
 	bool *flag;
 };

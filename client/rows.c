@@ -157,8 +157,8 @@ enum { ADDRESS, JAIL, SINCE, ENDS, BEFORE, KILLED, PACKETS, BYTES, REASON, NCOLU
 
 static const struct text_column columns[NCOLUMNS] = {
 	[ADDRESS] = {"ADDRESS", false}, [JAIL] = {"JAIL", false},    [SINCE] = {"SINCE", false},
-	[ENDS] = {"ENDS IN", true},	[BEFORE] = {"BEFORE", true}, [KILLED] = {"KILLED", true},
-	[PACKETS] = {"DROPPED", true},	[BYTES] = {"BYTES", true},   [REASON] = {"REASON", false},
+	[ENDS] = {"ENDS IN", true},     [BEFORE] = {"BEFORE", true}, [KILLED] = {"KILLED", true},
+	[PACKETS] = {"DROPPED", true},  [BYTES] = {"BYTES", true},   [REASON] = {"REASON", false},
 };
 
 static void reason_cell(const struct row *row, char *buf)

@@ -13,9 +13,9 @@
 #include <time.h>
 
 static const struct text_key source_keys[] = {
-	{"path", {"LOG", false}},	 {"position", {"POSITION", true}},
+	{"path", {"LOG", false}},        {"position", {"POSITION", true}},
 	{"lag_bytes", {"BEHIND", true}}, {"lines", {"LINES", true}},
-	{"state", {"STATE", false}},	 {NULL, {NULL, false}}};
+	{"state", {"STATE", false}},     {NULL, {NULL, false}}};
 
 static const struct text_key service_keys[] = {{"port", {"PORT", true}},
 					       {"pid", {"PID", true}},

@@ -4,20 +4,20 @@
  *
  * The way of a log line, and of the reader through the tree:
  *
- *   source/     finds, follows and splits logs: watch.c (inotify), source.c (files, rotation, lines)
- *   filter/     fail2ban's expressions on PCRE2: tags.c, pattern.c, date.c, filter.c
- *   jail/       counts and remembers: ledger.c (sliding windows), growth.c, bans.c, evidence.c
- *   detector.c  puts the two together: from a line to a decision; `tailban replay` runs it too
- *   resume.c    what outlives an engine: positions, the line in hand, the ledger
- *   engine.c    the unprivileged process: wires source, detector, enforcer and control
- *   enforcer/   the privileged process: enforcer.c, firewall.c (nftables), reaper.c (SOCK_DESTROY),
- *               inforce.c, logfile.c (opens logs), runner.c (command actions), protocol.h
- *   sockets/    the prober process: which port a log's writer serves, who sits in an ssh session
- *   control/    the unix socket and its commands
- *   config/     the INI dialect, jails, actions
- *   base/       slices, addresses, lists, netlink, sock_diag, messages, processes and their rights
+ *   source/     finds, follows and splits logs: watch.c (inotify), source.c (files, rotation,
+ * lines) filter/     fail2ban's expressions on PCRE2: tags.c, pattern.c, date.c, filter.c jail/
+ * counts and remembers: ledger.c (sliding windows), growth.c, bans.c, evidence.c detector.c  puts
+ * the two together: from a line to a decision; `tailban replay` runs it too resume.c    what
+ * outlives an engine: positions, the line in hand, the ledger engine.c    the unprivileged process:
+ * wires source, detector, enforcer and control enforcer/   the privileged process: enforcer.c,
+ * firewall.c (nftables), reaper.c (SOCK_DESTROY), inforce.c, logfile.c (opens logs), runner.c
+ * (command actions), protocol.h sockets/    the prober process: which port a log's writer serves,
+ * who sits in an ssh session control/    the unix socket and its commands config/     the INI
+ * dialect, jails, actions base/       slices, addresses, lists, netlink, sock_diag, messages,
+ * processes and their rights
  *
- * Fails with the exit statuses of tailband(8): 1 configuration, 2 usage, 3 privilege or kernel, 4 internal.
+ * Fails with the exit statuses of tailband(8): 1 configuration, 2 usage, 3 privilege or kernel, 4
+ * internal.
  */
 #include "daemon/base/log.h"
 #include "daemon/config/conf.h"
@@ -47,7 +47,8 @@ static const char usage_text[] =
 	"usage: tailband [-c DIR] [-f] [-t] [-n] [-l LEVEL] [-s SOCKET] [-S STATEDIR]\n"
 	"                [--flush-on-stop] [-V]\n"
 	"       tailband -q [options] LOG...\n"
-	"  -c DIR           configuration directory (" SYSCONFDIR "/tailban; a fail2ban one works too)\n"
+	"  -c DIR           configuration directory (" SYSCONFDIR
+	"/tailban; a fail2ban one works too)\n"
 	"  -f               stay in the foreground, log to stderr\n"
 	"  -t               check the configuration and exit\n"
 	"  -n               dry run: everything but the kernel calls\n"
@@ -69,27 +70,45 @@ static int usage(const char *what, const char *arg)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option long_options[] = {
-		{"flush-on-stop", no_argument, NULL, 'F'}, {"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, 'h'},          {"config", required_argument, NULL, 'c'},
+		{"flush-on-stop", no_argument, NULL, 'F'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{"config", required_argument, NULL, 'c'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "c:ftnl:s:S:qVh", long_options, NULL)) != -1) {
 		switch (c) {
-		case 'c': o->dir = optarg; break;
-		case 'f': o->foreground = true; break;
-		case 't': o->test = true; break;
-		case 'n': o->dry_run = true; break;
+		case 'c':
+			o->dir = optarg;
+			break;
+		case 'f':
+			o->foreground = true;
+			break;
+		case 't':
+			o->test = true;
+			break;
+		case 'n':
+			o->dry_run = true;
+			break;
 		case 'l':
 			if (log_level_parse(slice_str(optarg), &o->level) < 0)
 				return usage("unknown log level", optarg);
 			o->level_given = true;
 			break;
-		case 's': o->socket = optarg; break;
-		case 'S': o->statedir = optarg; break;
-		case 'q': o->quick = true; break;
-		case 'F': o->flush_on_stop = true; break;
+		case 's':
+			o->socket = optarg;
+			break;
+		case 'S':
+			o->statedir = optarg;
+			break;
+		case 'q':
+			o->quick = true;
+			break;
+		case 'F':
+			o->flush_on_stop = true;
+			break;
 		case 'V':
 			puts(PACKAGE_STRING);
 			exit(EXIT_FINE);
@@ -121,8 +140,8 @@ static void print_errors(const struct conf_errors *errs)
 static void print_warnings(const struct conf *conf)
 {
 	for (size_t i = 0; i < conf->nwarnings; i++)
-		fprintf(stderr, "%s:%u: warning: %s\n", conf->warnings[i].file, conf->warnings[i].line,
-			conf->warnings[i].text);
+		fprintf(stderr, "%s:%u: warning: %s\n", conf->warnings[i].file,
+			conf->warnings[i].line, conf->warnings[i].text);
 }
 
 /* The expressions are part of the configuration: they are compiled once to see that they can be. */
@@ -181,8 +200,8 @@ int main(int argc, char **argv)
 	struct enforcer_start start;
 	int r;
 
-	/* Large tables are mapped, so that pages which are never touched cost nothing; glibc would raise its
-	 * threshold after the first large free. */
+	/* Large tables are mapped, so that pages which are never touched cost nothing; glibc would
+	 * raise its threshold after the first large free. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 	r = parse_options(argc, argv, &o);
 
@@ -193,7 +212,8 @@ int main(int argc, char **argv)
 		return r;
 	print_warnings(&conf);
 	if (o.test) {
-		printf("configuration is fine: %zu jail%s\n", conf.njails, conf.njails == 1 ? "" : "s");
+		printf("configuration is fine: %zu jail%s\n", conf.njails,
+		       conf.njails == 1 ? "" : "s");
 		conf_free(&conf);
 		return EXIT_FINE;
 	}
@@ -208,7 +228,9 @@ int main(int argc, char **argv)
 	}
 	start = (struct enforcer_start){
 		.conf = &conf,
-		.conf_dir = o.quick ? NULL : o.dir ? o.dir : SYSCONFDIR "/tailban",
+		.conf_dir = o.quick ? NULL
+			    : o.dir ? o.dir
+				    : SYSCONFDIR "/tailban",
 		.datadir = conf_datadir(),
 		.quick_paths = (const char *const *)argv + optind,
 		.nquick_paths = (size_t)(argc - optind),

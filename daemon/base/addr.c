@@ -108,7 +108,8 @@ static int netmask_length(struct slice text)
 
 	if (parse_ipv4(text, &mask) < 0)
 		return -EINVAL;
-	bits = (uint32_t)mask.b[0] << 24 | (uint32_t)mask.b[1] << 16 | (uint32_t)mask.b[2] << 8 | mask.b[3];
+	bits = (uint32_t)mask.b[0] << 24 | (uint32_t)mask.b[1] << 16 | (uint32_t)mask.b[2] << 8 |
+	       mask.b[3];
 	if (~bits & (~bits + 1))
 		return -EINVAL;
 	return __builtin_popcount(bits);

@@ -3,8 +3,8 @@
  * Addresses and networks as values.
  *
  * A struct addr is an address with a prefix length; a single host has the family's full length.
- * IPv4 lies in b[0..3], the other bytes are zero, so two values that mean the same are equal byte by
- * byte and can be hashed as they are. Host bits are zero wherever a prefix is shorter.
+ * IPv4 lies in b[0..3], the other bytes are zero, so two values that mean the same are equal byte
+ * by byte and can be hashed as they are. Host bits are zero wherever a prefix is shorter.
  *
  * Parsing is strict, because attackers write what is parsed: no names, no leading zeros
  * (192.030.0.6), no short forms (127.1), no ports. `::ffff:a.b.c.d` becomes the IPv4 address (a

@@ -3,8 +3,8 @@
  * The two clocks, read together once a wake-up and handed on as a value.
  *
  * Durations (ban ends, timers, back-off) use CLOCK_MONOTONIC, as the kernel's set timeouts do; wall
- * time is for people, log dates and what is stored. Stages take a struct now as an argument and read
- * no clock themselves, so tests live hours in microseconds.
+ * time is for people, log dates and what is stored. Stages take a struct now as an argument and
+ * read no clock themselves, so tests live hours in microseconds.
  */
 #ifndef TAILBAN_BASE_CLOCK_H
 #define TAILBAN_BASE_CLOCK_H

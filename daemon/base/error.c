@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-__attribute__((format(printf, 5, 0))) static void set_text(struct error *err, int code, const char *file, unsigned line, const char *format, va_list ap)
+__attribute__((format(printf, 5, 0))) static void set_text(struct error *err, int code,
+							   const char *file, unsigned line,
+							   const char *format, va_list ap)
 {
 	err->code = code;
 	err->line = line;

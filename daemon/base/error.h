@@ -3,8 +3,8 @@
  * Errors: negative errno values, own codes from -1000, and sentences for people.
  *
  * A struct error travels as the last parameter on configuration, start-up and control paths. It
- * holds one sentence and, for configuration, where the fault stands. The caller owns it, may reuse it
- * and may pass NULL when nobody will read it. Setting never fails; a long sentence is cut.
+ * holds one sentence and, for configuration, where the fault stands. The caller owns it, may reuse
+ * it and may pass NULL when nobody will read it. Setting never fails; a long sentence is cut.
  */
 #ifndef TAILBAN_BASE_ERROR_H
 #define TAILBAN_BASE_ERROR_H
@@ -12,7 +12,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-/* Own codes beside errno: a file that does not parse, a list that refuses, a peer that breaks rules. */
+/* Own codes beside errno: a file that does not parse, a list that refuses, a peer that breaks
+ * rules. */
 enum error_code { ERROR_CONFIG = -1000, ERROR_REFUSED = -1001, ERROR_PROTOCOL = -1002 };
 
 struct error {
@@ -30,12 +31,15 @@ struct text_at {
 };
 
 /* Both set the sentence and return code. */
-__attribute__((format(printf, 3, 4))) int error_set(struct error *err, int code, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int error_set(struct error *err, int code, const char *format,
+						    ...);
 __attribute__((format(printf, 5, 6))) int error_at(struct error *err, int code, const char *file,
 						   unsigned line, const char *format, ...);
 
-/* Puts "context: " in front of the sentence and returns the error's code (code when err is NULL). */
-__attribute__((format(printf, 3, 4))) int error_wrap(struct error *err, int code, const char *format, ...);
+/* Puts "context: " in front of the sentence and returns the error's code (code when err is NULL).
+ */
+__attribute__((format(printf, 3, 4))) int error_wrap(struct error *err, int code,
+						     const char *format, ...);
 
 /* "file:line: text" (or only "text") into buf; returns buf. */
 const char *error_format(const struct error *err, char *buf, size_t size);

@@ -14,10 +14,10 @@
 #define ESCAPE_MAX_GROWTH 6
 
 /*
- * Text for people, terminated, always printable UTF-8 in one line: control characters (C0, DEL, C1),
- * line and paragraph separators, bidirectional and invisible format characters and invalid bytes become
- * \xNN or \u{NNNN}; a backslash becomes two. Cut with "..." when `size` (>= 4) is too small.
- * Returns dst.
+ * Text for people, terminated, always printable UTF-8 in one line: control characters (C0, DEL,
+ * C1), line and paragraph separators, bidirectional and invisible format characters and invalid
+ * bytes become \xNN or \u{NNNN}; a backslash becomes two. Cut with "..." when `size` (>= 4) is too
+ * small. Returns dst.
  */
 char *escape_text(char *dst, size_t size, struct slice text);
 

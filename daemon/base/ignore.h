@@ -46,9 +46,9 @@ enum ignore_reason {
 /* Which entry speaks against a ban; a value, good for as long as the caller likes. */
 struct ignore_hit {
 	enum ignore_reason reason;
-	struct addr entry;	      /* the protected address or network */
-	struct addr asked;	      /* what was to be banned */
-	uint32_t jail;		      /* whose list it is, or IGNORE_ALL_JAILS */
+	struct addr entry;            /* the protected address or network */
+	struct addr asked;            /* what was to be banned */
+	uint32_t jail;                /* whose list it is, or IGNORE_ALL_JAILS */
 	int64_t last_seen_mono_ns;    /* IGNORE_SSH */
 	char user[IGNORE_USER_BYTES]; /* IGNORE_SSH */
 };

@@ -38,7 +38,8 @@ static const struct {
 int log_level_parse(struct slice name, enum log_level *ret_level)
 {
 	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-		if ((strlen(levels[i].name) == name.n && !strncasecmp(levels[i].name, name.p, name.n)) ||
+		if ((strlen(levels[i].name) == name.n &&
+		     !strncasecmp(levels[i].name, name.p, name.n)) ||
 		    slice_eq_str(name, levels[i].alias)) {
 			*ret_level = (enum log_level)i;
 			return 0;
@@ -52,7 +53,8 @@ static int open_file(const char *path, struct error *err)
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 
 	if (fd < 0)
-		return error_set(err, -errno, "cannot open the log target '%s': %s", path, strerror(errno));
+		return error_set(err, -errno, "cannot open the log target '%s': %s", path,
+				 strerror(errno));
 	return fd;
 }
 

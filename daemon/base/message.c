@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Channels between processes: see message.h. A wrong message, a dead peer and a socket error all end in
- * hooks->closed, once; sending on a closed channel is -EPIPE.
+ * Channels between processes: see message.h. A wrong message, a dead peer and a socket error all
+ * end in hooks->closed, once; sending on a closed channel is -EPIPE.
  */
 #include "daemon/base/message.h"
 #include "daemon/base/error.h"
@@ -188,7 +188,9 @@ static ssize_t receive(struct channel *c, int *ret_fd)
 		char room[CMSG_SPACE(8 * sizeof(int))];
 	} control;
 	struct iovec iov = {c->in, sizeof c->in};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
 			     .msg_controllen = sizeof control.room};
 	struct cmsghdr *h;
 	ssize_t n;
@@ -250,8 +252,8 @@ static int step(struct channel *c)
 		close(fd);
 	if (type)
 		return 1;
-	/* A peer that ends resets the pair when it had not read everything. The error comes before what
-	 * it has sent, and once. */
+	/* A peer that ends resets the pair when it had not read everything. The error comes before
+	 * what it has sent, and once. */
 	if (n == -ECONNRESET)
 		return 1;
 	if (n == 0 || n == -EPIPE)
@@ -288,7 +290,8 @@ void channel_drain(struct channel *c)
 		free(c);
 }
 
-struct channel *channel_new(struct ev_loop *loop, int fd, const struct channel_hooks *hooks, void *ctx)
+struct channel *channel_new(struct ev_loop *loop, int fd, const struct channel_hooks *hooks,
+			    void *ctx)
 {
 	struct channel *c = calloc(1, sizeof *c);
 

@@ -35,9 +35,9 @@ struct netlink {
 	struct mnl_socket *sock; /* NULL: closed */
 	int fd;
 	uint32_t portid;
-	uint32_t seq;	 /* of the last message sent */
+	uint32_t seq;    /* of the last message sent */
 	size_t max_send; /* longest batch that fits the kernel's queue */
-	char *buf;	 /* NETLINK_READ_BYTES */
+	char *buf;       /* NETLINK_READ_BYTES */
 	bool dumping, dump_cut;
 };
 

@@ -2,8 +2,8 @@
 /*
  * A list of addresses and networks with fast look-up: sorted, disjoint, binary search.
  *
- * Built by netlist_add, then netlist_seal once (sorts, drops what a wider entry covers); look-ups need
- * a sealed list. Adding after sealing unseals it. Memory is the list's own.
+ * Built by netlist_add, then netlist_seal once (sorts, drops what a wider entry covers); look-ups
+ * need a sealed list. Adding after sealing unseals it. Memory is the list's own.
  */
 #ifndef TAILBAN_BASE_NETLIST_H
 #define TAILBAN_BASE_NETLIST_H

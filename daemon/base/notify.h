@@ -2,8 +2,8 @@
 /*
  * The service manager's notification protocol (sd_notify(3)), without its library.
  *
- * The socket's name is read once from $NOTIFY_SOCKET; without it every call does nothing. Sending fails
- * silently: a missing manager must not stop a ban.
+ * The socket's name is read once from $NOTIFY_SOCKET; without it every call does nothing. Sending
+ * fails silently: a missing manager must not stop a ban.
  */
 #ifndef TAILBAN_BASE_NOTIFY_H
 #define TAILBAN_BASE_NOTIFY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Processes and their rights: see process.h. A child that cannot limit itself says why in the log and
- * exits with status 3; it never runs with more rights than its row.
+ * Processes and their rights: see process.h. A child that cannot limit itself says why in the log
+ * and exits with status 3; it never runs with more rights than its row.
  */
 #include "daemon/base/process.h"
 #include "daemon/base/log.h"
@@ -22,31 +22,37 @@
 #include <unistd.h>
 
 const struct process_row process_table[PROCESS_NAMES] = {
-	[PROCESS_ENFORCER] = {
-		.name = "tailband",
-		.user = PROCESS_ROOT,
-		.effective = PROCESS_CAP(CAP_NET_ADMIN) | PROCESS_CAP(CAP_KILL) | PROCESS_CAP(CAP_CHOWN) |
-			     PROCESS_CAP(CAP_DAC_READ_SEARCH),
-		.permitted_only = PROCESS_CAP(CAP_SETUID) | PROCESS_CAP(CAP_SETGID) |
-				  PROCESS_CAP(CAP_SETPCAP) | PROCESS_CAP(CAP_SYS_PTRACE),
-		.no_new_privs = true,
-		.noroot = true,
-	},
-	/* Command actions are the administrator's own scripts: whatever root may do, they may do. */
-	[PROCESS_RUNNER] = {.name = "tailban-runner", .user = PROCESS_ROOT, .effective = UINT64_MAX},
-	[PROCESS_PROBER] = {
-		.name = "tailban-prober",
-		.user = PROCESS_ENGINE,
-		.effective = PROCESS_CAP(CAP_SYS_PTRACE) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
-		.no_new_privs = true,
-		.noroot = true,
-	},
-	[PROCESS_ENGINE_ROW] = {
-		.name = "tailban-engine",
-		.user = PROCESS_ENGINE,
-		.no_new_privs = true,
-		.noroot = true,
-	},
+	[PROCESS_ENFORCER] =
+		{
+			.name = "tailband",
+			.user = PROCESS_ROOT,
+			.effective = PROCESS_CAP(CAP_NET_ADMIN) | PROCESS_CAP(CAP_KILL) |
+				     PROCESS_CAP(CAP_CHOWN) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
+			.permitted_only = PROCESS_CAP(CAP_SETUID) | PROCESS_CAP(CAP_SETGID) |
+					  PROCESS_CAP(CAP_SETPCAP) | PROCESS_CAP(CAP_SYS_PTRACE),
+			.no_new_privs = true,
+			.noroot = true,
+		},
+	/* Command actions are the administrator's own scripts: whatever root may do, they may do.
+	 */
+	[PROCESS_RUNNER] = {.name = "tailban-runner",
+			    .user = PROCESS_ROOT,
+			    .effective = UINT64_MAX},
+	[PROCESS_PROBER] =
+		{
+			.name = "tailban-prober",
+			.user = PROCESS_ENGINE,
+			.effective = PROCESS_CAP(CAP_SYS_PTRACE) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
+			.no_new_privs = true,
+			.noroot = true,
+		},
+	[PROCESS_ENGINE_ROW] =
+		{
+			.name = "tailban-engine",
+			.user = PROCESS_ENGINE,
+			.no_new_privs = true,
+			.noroot = true,
+		},
 };
 
 static struct {
@@ -83,7 +89,8 @@ int process_users(const char *wanted, char *ret_warning, size_t size)
 		return 0;
 	}
 	if (!pw) {
-		snprintf(ret_warning, size, "the user '%s' does not exist, the engine runs as nobody", wanted);
+		snprintf(ret_warning, size,
+			 "the user '%s' does not exist, the engine runs as nobody", wanted);
 		pw = getpwnam("nobody");
 	}
 	if (!pw)
@@ -130,7 +137,8 @@ static int change_user(enum process_user user)
 	return 0;
 }
 
-/* Sets exactly these of the capabilities that we have; what is missing is reported by who needs it. */
+/* Sets exactly these of the capabilities that we have; what is missing is reported by who needs it.
+ */
 static int set_caps(uint64_t effective, uint64_t permitted)
 {
 	uint64_t have = 0;
@@ -161,7 +169,8 @@ int process_limit(enum process_name name, struct error *err)
 		return 0;
 	r = set_caps(UINT64_MAX, UINT64_MAX);
 	if (r < 0)
-		return error_set(err, r, "cannot raise the permitted capabilities: %s", error_name(r));
+		return error_set(err, r, "cannot raise the permitted capabilities: %s",
+				 error_name(r));
 	r = change_user(row->user);
 	if (r < 0)
 		return error_set(err, r, "cannot become the engine's user: %s", error_name(r));
@@ -216,7 +225,8 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn static void child(enum process_name name, pid_t parent, int (*run)(void *, int), void *arg, int fd)
+_Noreturn static void child(enum process_name name, pid_t parent, int (*run)(void *, int),
+			    void *arg, int fd)
 {
 	struct error err = {0};
 
@@ -232,8 +242,8 @@ _Noreturn static void child(enum process_name name, pid_t parent, int (*run)(voi
 	_exit(run(arg, fd));
 }
 
-pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void *arg, const int *keep,
-		    size_t nkeep, int *ret_fd, struct error *err)
+pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void *arg,
+		    const int *keep, size_t nkeep, int *ret_fd, struct error *err)
 {
 	pid_t parent = getpid(), pid;
 	int pair[2], r;
@@ -246,10 +256,12 @@ pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void 
 		r = -errno;
 		close(pair[0]);
 		close(pair[1]);
-		return error_set(err, r, "cannot start %s: %s", process_table[name].name, error_name(r));
+		return error_set(err, r, "cannot start %s: %s", process_table[name].name,
+				 error_name(r));
 	}
 	if (pid == 0) {
-		/* syslog() would write to, and close, whatever gets its descriptor's number next. */
+		/* syslog() would write to, and close, whatever gets its descriptor's number next.
+		 */
 		closelog();
 		close_others(pair[1], keep, nkeep);
 		child(name, parent, run, arg, pair[1]);

@@ -3,12 +3,13 @@
  * The processes and their rights, as a table: name, user, capabilities.
  *
  * process_spawn forks a child that holds one end of a message pair, gives up what its row does not
- * grant, ties its life to the parent's and runs its main function. process_limit does the same to the
- * caller (the enforcer limits itself after the first children are there, and forks later ones from what
- * it kept as "permitted only").
+ * grant, ties its life to the parent's and runs its main function. process_limit does the same to
+ * the caller (the enforcer limits itself after the first children are there, and forks later ones
+ * from what it kept as "permitted only").
  *
- * A user namespace that maps one id has no other user to change to: processes keep their uid then, and
- * process_users_text() says so for `status`. Landlock and seccomp get their columns here as well.
+ * A user namespace that maps one id has no other user to change to: processes keep their uid then,
+ * and process_users_text() says so for `status`. Landlock and seccomp get their columns here as
+ * well.
  */
 #ifndef TAILBAN_BASE_PROCESS_H
 #define TAILBAN_BASE_PROCESS_H
@@ -24,7 +25,7 @@
 enum process_user { PROCESS_ROOT, PROCESS_ENGINE };
 
 struct process_row {
-	const char *name;        /* at most 15 bytes: seen in ps and top */
+	const char *name; /* at most 15 bytes: seen in ps and top */
 	enum process_user user;
 	uint64_t effective;      /* capabilities it works with */
 	uint64_t permitted_only; /* kept for its children, raised only in them */
@@ -32,12 +33,18 @@ struct process_row {
 	bool noroot;             /* uid 0 means nothing: SECBIT_NOROOT, locked */
 };
 
-enum process_name { PROCESS_ENFORCER, PROCESS_RUNNER, PROCESS_PROBER, PROCESS_ENGINE_ROW, PROCESS_NAMES };
+enum process_name {
+	PROCESS_ENFORCER,
+	PROCESS_RUNNER,
+	PROCESS_PROBER,
+	PROCESS_ENGINE_ROW,
+	PROCESS_NAMES
+};
 extern const struct process_row process_table[PROCESS_NAMES];
 
 /*
- * Finds the engine's user: `wanted` (default "_tailban"), else nobody with a warning in *ret_warning.
- * Call once before any fork. 0, or -ENOENT when even nobody is missing.
+ * Finds the engine's user: `wanted` (default "_tailban"), else nobody with a warning in
+ * *ret_warning. Call once before any fork. 0, or -ENOENT when even nobody is missing.
  */
 int process_users(const char *wanted, char *ret_warning, size_t size);
 
@@ -56,10 +63,10 @@ int process_limit(enum process_name name, struct error *err);
 
 /*
  * Forks. The parent gets the pid and its end of the pair in *ret_fd. The child limits itself by its
- * row, keeps only stdio, its end, and the descriptors in keep[], calls run(arg, fd) and exits with its
- * result; it gets SIGKILL when the parent dies.
+ * row, keeps only stdio, its end, and the descriptors in keep[], calls run(arg, fd) and exits with
+ * its result; it gets SIGKILL when the parent dies.
  */
-pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void *arg, const int *keep,
-		    size_t nkeep, int *ret_fd, struct error *err);
+pid_t process_spawn(enum process_name name, int (*run)(void *arg, int fd), void *arg,
+		    const int *keep, size_t nkeep, int *ret_fd, struct error *err);
 
 #endif

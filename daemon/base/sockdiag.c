@@ -58,9 +58,9 @@ int sockdiag_dump_start(struct sockdiag *sd, int family, uint32_t states, uint16
 
 /*
  * The kernel's little language, one condition a peer, joined by "or":
- *	if the peer is in net 1, go on, else skip the jump; jump to the end; if the peer is in net 2 ...
- * Going past the end by 4 means "no". Its checker wants every target to lie on the way of "yes", so a
- * match cannot jump by itself.
+ *	if the peer is in net 1, go on, else skip the jump; jump to the end; if the peer is in net 2
+ *... Going past the end by 4 means "no". Its checker wants every target to lie on the way of "yes",
+ *so a match cannot jump by itself.
  */
 #define CONDITION_BYTES (sizeof(struct inet_diag_bc_op) + sizeof(struct inet_diag_hostcond) + 16)
 #define JUMP_BYTES sizeof(struct inet_diag_bc_op)
@@ -96,7 +96,8 @@ static size_t make_filter(unsigned char filter[static FILTER_BYTES], const struc
 		n += i + 1 < npeers ? JUMP_BYTES : 0;
 	}
 	for (size_t i = 0; i + 1 < npeers; i++) {
-		struct inet_diag_bc_op jump = {.code = INET_DIAG_BC_JMP, .yes = JUMP_BYTES,
+		struct inet_diag_bc_op jump = {.code = INET_DIAG_BC_JMP,
+					       .yes = JUMP_BYTES,
 					       .no = (unsigned short)(n - jumps[i])};
 
 		memcpy(filter + jumps[i], &jump, sizeof jump);

@@ -43,11 +43,11 @@ struct sock_info {
 	struct addr local,
 		peer; /* hosts, mapped addresses folded; `peer` is unspecified for listeners */
 	uint16_t lport, pport; /* host order */
-	uint8_t state;	       /* TCP_ESTABLISHED ... */
+	uint8_t state;         /* TCP_ESTABLISHED ... */
 	uint8_t diag_family;   /* AF_INET or AF_INET6 as dumped */
-	bool v6only;	       /* listeners: takes no IPv4 */
+	bool v6only;           /* listeners: takes no IPv4 */
 	bool has_tcp_info;     /* the fields of tcp_info below are filled */
-	uint32_t inode;	       /* 0: not accepted yet, or orphaned */
+	uint32_t inode;        /* 0: not accepted yet, or orphaned */
 	uint32_t uid, rqueue, wqueue, ifindex;
 	uint64_t cookie; /* never 0; unique while the machine runs */
 	struct inet_diag_sockid id;
@@ -75,10 +75,10 @@ int sockdiag_fd(const struct sockdiag *sd);
 /* family: AF_INET or AF_INET6; states: SOCK_STATE mask; sport: local port, 0 = all. */
 int sockdiag_dump_start(struct sockdiag *sd, int family, uint32_t states, uint16_t sport);
 /*
- * The same, and the kernel itself leaves out sockets of other peers than these networks, which saves most
- * of the dump when few of many match (1,000 sockets: 0.38 ms instead of 0.64; 50,000: 19 ms instead of
- * 69). An IPv4 network finds mapped addresses in an AF_INET6 dump. Up to SOCKDIAG_PEERS_MAX; with none or
- * more nothing is left out.
+ * The same, and the kernel itself leaves out sockets of other peers than these networks, which
+ * saves most of the dump when few of many match (1,000 sockets: 0.38 ms instead of 0.64; 50,000: 19
+ * ms instead of 69). An IPv4 network finds mapped addresses in an AF_INET6 dump. Up to
+ * SOCKDIAG_PEERS_MAX; with none or more nothing is left out.
  */
 #define SOCKDIAG_PEERS_MAX 32
 int sockdiag_dump_start_of(struct sockdiag *sd, int family, uint32_t states, uint16_t sport,

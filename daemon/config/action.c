@@ -32,7 +32,7 @@ static const struct {
 
 /* Actions of fail2ban that drop packets on a Linux host, by the start of their name. */
 static const char *const firewalls[] = {"iptables",  "nftables", "firewallcmd", "ufw",
-					"shorewall", "route",	 "apf"};
+					"shorewall", "route",    "apf"};
 
 struct parameters {
 	const struct ini *ini;

@@ -32,8 +32,8 @@ struct conf_param {
 
 /* A filter file, resolved for one jail. */
 struct filter_conf {
-	const char *name;	  /* "werkzeug-probe" */
-	const char *file;	  /* where it was found */
+	const char *name;         /* "werkzeug-probe" */
+	const char *file;         /* where it was found */
 	struct text_at prefregex; /* text NULL when unset */
 	struct text_at *failregex, *ignoreregex, *datepattern, *partnerregex;
 	size_t nfail, nignore, ndate, npartner;
@@ -91,9 +91,10 @@ struct growth_conf {
 struct jail_conf {
 	const char *name;
 	struct text_at where; /* its name and where it is enabled */
-	bool enabled;	      /* always true in struct conf */
+	bool enabled;         /* always true in struct conf */
 	enum conf_backend backend;
-	struct text_at *logpaths; /* absolute patterns, see enforcer/logfile.h; empty for BACKEND_STDIN */
+	struct text_at
+		*logpaths; /* absolute patterns, see enforcer/logfile.h; empty for BACKEND_STDIN */
 	size_t nlogpaths;
 	bool *logpath_tail; /* one a path: start at the end ("tail") instead of findtime ago
 			       ("head") */
@@ -107,7 +108,7 @@ struct jail_conf {
 	struct port_range *ports;
 	size_t nports;
 	bool scope_port; /* the drop covers the ports only */
-	bool kill;	 /* the key says so and the action list has it */
+	bool kill;       /* the key says so and the action list has it */
 	uint8_t ipv4_prefix, ipv6_prefix;
 	enum conf_witness witness;
 	unsigned networks_count; /* 0 = off */
@@ -123,7 +124,7 @@ struct conf {
 	const char *dir; /* as given; NULL for conf_quick */
 	bool is_fail2ban;
 	enum log_level loglevel;
-	const char *logtarget;				/* for log_open */
+	const char *logtarget;                          /* for log_open */
 	const char *socket, *pidfile, *statedir, *user; /* pidfile NULL = none */
 	uint32_t maxbans, maxtracked;
 	uint64_t maxmemory_bytes;

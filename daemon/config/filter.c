@@ -14,9 +14,9 @@
 #define MAX_LINES 1000u /* of maxlines */
 
 /* The keys of a filter's [Definition] that mean something; all others are helpers. */
-static const char *const known_keys[] = {"failregex",	 "ignoreregex", "prefregex",
+static const char *const known_keys[] = {"failregex",    "ignoreregex", "prefregex",
 					 "partnerregex", "datepattern", "maxlines",
-					 "journalmatch", "usedns",	"family"};
+					 "journalmatch", "usedns",      "family"};
 
 /* Where the <parameters> of one filter come from. */
 struct parameters {

@@ -32,16 +32,16 @@
 #define INI_MAX_FILE (4u << 20) /* bytes of one file */
 #define INI_MAX_LINE 65536u
 #define INI_MAX_TEXT (1u << 20) /* bytes of one interpolated value */
-#define INI_MAX_DEPTH 16u	/* nested interpolations, includes, <parameter> rounds */
-#define INI_MAX_STEPS 5000u	/* interpolations within one value */
+#define INI_MAX_DEPTH 16u       /* nested interpolations, includes, <parameter> rounds */
+#define INI_MAX_STEPS 5000u     /* interpolations within one value */
 #define INI_DEFAULT "DEFAULT"
 
 struct ini_value {
 	const char *name; /* of its option, lower case */
 	const char *text; /* raw: comments cut, lines trimmed and joined by \n, not interpolated */
 	const char *file;
-	unsigned line;		       /* of the option's name */
-	unsigned rank;		       /* order of the file in the merge */
+	unsigned line;                 /* of the option's name */
+	unsigned rank;                 /* order of the file in the merge */
 	const struct ini_value *known; /* the value that this one replaced, or NULL */
 };
 

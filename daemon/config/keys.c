@@ -13,16 +13,16 @@
 #define DEFAULT_FORMULA "ban.Time*(1<<(ban.Countifban.Count<20else20))*banFactor"
 
 static key_parse_fn key_bool, key_auto, key_unsigned, key_u8, key_count, key_size, key_time,
-	key_bantime, key_limit, key_number, key_numbers, key_formula, key_word,
-	key_path, key_field, key_nets, key_ports, key_backend, key_witness, key_level, key_target;
+	key_bantime, key_limit, key_number, key_numbers, key_formula, key_word, key_path, key_field,
+	key_nets, key_ports, key_backend, key_witness, key_level, key_target;
 
 const struct key jail_keys[] = {
 #define JAIL_KEY(name, type, field, fallback, min, max, help)                                      \
 	{name, KEY_FIELD, key_##type, offsetof(struct jail_conf, field), fallback, min,            \
-	 max,  true,	  help},
+	 max,  true,      help},
 #define RULE_KEY(name, type, field, fallback, min, max, help)                                      \
 	{name, KEY_RULE, key_##type, offsetof(struct rule_conf, field), fallback, min,             \
-	 max,  true,	 help},
+	 max,  true,     help},
 #define JAIL_READ(name, fallback, help) {name, KEY_READ, NULL, 0, fallback, 0, 0, true, help},
 #define JAIL_LATER(name, help) {name, KEY_LATER, NULL, 0, "", 0, 0, true, help},
 #define JAIL_HELPER(name) {name, KEY_UNUSED, NULL, 0, "", 0, 0, true, ""},
@@ -33,7 +33,7 @@ const size_t jail_keys_count = sizeof jail_keys / sizeof jail_keys[0];
 const struct key daemon_keys[] = {
 #define DAEMON_KEY(name, type, field, fallback, min, max, shared, help)                            \
 	{name, KEY_FIELD, key_##type, offsetof(struct conf, field), fallback, min,                 \
-	 max,  shared,	  help},
+	 max,  shared,    help},
 #define DAEMON_LATER(name, help) {name, KEY_LATER, NULL, 0, "", 0, 0, true, help},
 #define DAEMON_UNUSED(name, help) {name, KEY_UNUSED, NULL, 0, "", 0, 0, true, help},
 #include "daemon/config/daemon_keys.def"
@@ -399,10 +399,10 @@ static int service_port(struct slice name, uint16_t *ret_port)
 	static const struct {
 		const char *name;
 		uint16_t port;
-	} common[] = {{"ssh", 22},	{"http", 80},	 {"https", 443}, {"ftp", 21},
-		      {"ftp-data", 20}, {"ftps", 990},	 {"smtp", 25},	 {"submission", 587},
-		      {"imap", 143},	{"imap2", 143},	 {"imaps", 993}, {"pop3", 110},
-		      {"pop3s", 995},	{"sieve", 4190}, {"domain", 53}};
+	} common[] = {{"ssh", 22},      {"http", 80},    {"https", 443}, {"ftp", 21},
+		      {"ftp-data", 20}, {"ftps", 990},   {"smtp", 25},   {"submission", 587},
+		      {"imap", 143},    {"imap2", 143},  {"imaps", 993}, {"pop3", 110},
+		      {"pop3s", 995},   {"sieve", 4190}, {"domain", 53}};
 	char text[32];
 	struct servent *s;
 
@@ -489,7 +489,7 @@ static int key_backend(const struct key *key, const struct text_at *value, void 
 	static const struct {
 		const char *word;
 		enum conf_backend backend;
-	} words[] = {{"auto", BACKEND_AUTO},	   {"inotify", BACKEND_AUTO},
+	} words[] = {{"auto", BACKEND_AUTO},       {"inotify", BACKEND_AUTO},
 		     {"pyinotify", BACKEND_AUTO},  {"gamin", BACKEND_AUTO},
 		     {"polling", BACKEND_POLLING}, {"stdin", BACKEND_STDIN}};
 
@@ -545,7 +545,7 @@ static int key_target(const struct key *key, const struct text_at *value, void *
 {
 	static const struct {
 		const char *word, *target;
-	} words[] = {{"STDERR", "STDERR"}, {"STDOUT", "STDOUT"},	  {"SYSOUT", "STDOUT"},
+	} words[] = {{"STDERR", "STDERR"}, {"STDOUT", "STDOUT"},          {"SYSOUT", "STDOUT"},
 		     {"SYSLOG", "SYSLOG"}, {"SYSTEMD-JOURNAL", "SYSLOG"}, {"journal", "SYSLOG"}};
 	struct slice name = slice_str(value->text);
 	const char *text;

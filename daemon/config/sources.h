@@ -15,7 +15,7 @@ struct source_conf {
 	const struct text_at *patterns;
 	size_t npatterns;
 	enum conf_backend backend;
-	bool tail;	 /* start at the end of what is there */
+	bool tail;       /* start at the end of what is there */
 	uint16_t *jails; /* indexes in the configuration */
 	size_t njails;
 };

@@ -23,13 +23,13 @@ static const struct {
 	const char *word;
 	int64_t seconds;
 } units[] = {
-	{"s", 1},	    {"ss", 1},		 {"sec", 1},	 {"secs", 1},	  {"second", 1},
-	{"seconds", 1},	    {"m", MINUTE},	 {"mm", MINUTE}, {"min", MINUTE}, {"mins", MINUTE},
-	{"minute", MINUTE}, {"minutes", MINUTE}, {"h", HOUR},	 {"hh", HOUR},	  {"hou", HOUR},
-	{"hour", HOUR},	    {"hours", HOUR},	 {"d", DAY},	 {"dd", DAY},	  {"da", DAY},
-	{"day", DAY},	    {"days", DAY},	 {"w", WEEK},	 {"ww", WEEK},	  {"wee", WEEK},
-	{"week", WEEK},	    {"weeks", WEEK},	 {"mo", MONTH},	 {"mon", MONTH},  {"month", MONTH},
-	{"months", MONTH},  {"y", YEAR},	 {"yy", YEAR},	 {"yea", YEAR},	  {"year", YEAR},
+	{"s", 1},           {"ss", 1},           {"sec", 1},     {"secs", 1},     {"second", 1},
+	{"seconds", 1},     {"m", MINUTE},       {"mm", MINUTE}, {"min", MINUTE}, {"mins", MINUTE},
+	{"minute", MINUTE}, {"minutes", MINUTE}, {"h", HOUR},    {"hh", HOUR},    {"hou", HOUR},
+	{"hour", HOUR},     {"hours", HOUR},     {"d", DAY},     {"dd", DAY},     {"da", DAY},
+	{"day", DAY},       {"days", DAY},       {"w", WEEK},    {"ww", WEEK},    {"wee", WEEK},
+	{"week", WEEK},     {"weeks", WEEK},     {"mo", MONTH},  {"mon", MONTH},  {"month", MONTH},
+	{"months", MONTH},  {"y", YEAR},         {"yy", YEAR},   {"yea", YEAR},   {"year", YEAR},
 	{"years", YEAR},
 };
 

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PAGE_BANS 500u	     /* of a stream; about 2 ms of work */
+#define PAGE_BANS 500u       /* of a stream; about 2 ms of work */
 #define PAGE_LOOKED_AT 5000u /* bans that a page may pass over */
 #define PAGE_ADDRS 100u
 #define FOR_MAX_S INT64_C(3155760000) /* 100 years, what ban growth is capped to as well */

@@ -19,8 +19,8 @@
 struct control_ban {
 	/* As given; a bare IPv6 address stands for its jail's ipv6_prefix. */
 	struct addr addr;
-	bool exact;	    /* a length was written */
-	uint16_t jail;	    /* index; CONTROL_NO_JAIL when none was named */
+	bool exact;         /* a length was written */
+	uint16_t jail;      /* index; CONTROL_NO_JAIL when none was named */
 	int64_t duration_s; /* CLOCK_FOREVER, or 0 = the jail's own rule */
 	char reason[200];
 };

@@ -25,8 +25,8 @@
 struct client {
 	struct control *control;
 	int fd;
-	bool eof;	  /* it will send nothing more */
-	bool closing;	  /* close when everything is written */
+	bool eof;         /* it will send nothing more */
+	bool closing;     /* close when everything is written */
 	bool dispatching; /* its handler is on the stack */
 	struct control_peer peer;
 	ev_io reading, writing;

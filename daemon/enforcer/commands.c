@@ -2,11 +2,11 @@
 /*
  * The runner process: takes RUN messages, runs the configured command, says how it ended.
  *
- * It was forked first and is root without limits, because command actions are the administrator's own
- * scripts. It believes nothing: indexes, keys and lengths are checked; a message that does not fit is
- * dropped and said. It knows the configuration of its fork. After a reload the enforcer translates the
- * numbers of jails and actions; command actions that are new or have changed do not run before a restart
- * of tailband, and the enforcer says so. It ends with the enforcer.
+ * It was forked first and is root without limits, because command actions are the administrator's
+ * own scripts. It believes nothing: indexes, keys and lengths are checked; a message that does not
+ * fit is dropped and said. It knows the configuration of its fork. After a reload the enforcer
+ * translates the numbers of jails and actions; command actions that are new or have changed do not
+ * run before a restart of tailband, and the enforcer says so. It ends with the enforcer.
  */
 #include "daemon/base/clock.h"
 #include "daemon/base/hash.h"
@@ -53,13 +53,15 @@ static void on_run(void *ctx, const void *bytes, uint32_t count, int *fds)
 	memcpy(&run, bytes, sizeof run);
 	action = find(c, &run);
 	if (action >= 0 && run.nvalues <= RUNNER_KEYS && run.event < RUNNER_EVENTS)
-		r = runner_values_unpack(slice_of((const char *)bytes + sizeof run, count - sizeof run),
-					 run.nvalues, values);
+		r = runner_values_unpack(
+			slice_of((const char *)bytes + sizeof run, count - sizeof run), run.nvalues,
+			values);
 	if (r == 0)
 		r = runner_submit(c->runner, (unsigned)action, (enum runner_event)run.event, values,
 				  run.nvalues);
 	/* What finds no room is said by the runner itself, once a minute. */
-	if (r < 0 && r != -ENOBUFS && r != -ENOMEM && log_gate_open(&c->gate, clock_now().mono_ns, 3, 60))
+	if (r < 0 && r != -ENOBUFS && r != -ENOMEM &&
+	    log_gate_open(&c->gate, clock_now().mono_ns, 3, 60))
 		log_warning("runner", "a command was not run: %s", error_name(r));
 }
 
@@ -85,9 +87,11 @@ static void on_closed(void *ctx, int error)
 static const struct message_type from_enforcer[PROTOCOL_TO_ENFORCER_TYPES] = {
 	[PROTOCOL_RUN] = {"RUN", 1, 1, PROTOCOL_VALUES_MAX, 0, 0, on_run}};
 static const struct message_type to_enforcer[] = {PROTOCOL_TO_ENGINE(PROTOCOL_SENT)};
-static const struct channel_hooks hooks = {
-	.in = from_enforcer, .nin = PROTOCOL_TO_ENFORCER_TYPES,
-	.out = to_enforcer, .nout = PROTOCOL_TO_ENGINE_TYPES, .closed = on_closed};
+static const struct channel_hooks hooks = {.in = from_enforcer,
+					   .nin = PROTOCOL_TO_ENFORCER_TYPES,
+					   .out = to_enforcer,
+					   .nout = PROTOCOL_TO_ENGINE_TYPES,
+					   .closed = on_closed};
 
 static void add_action(struct commands *c, uint16_t jail, uint16_t action)
 {
@@ -95,8 +99,10 @@ static void add_action(struct commands *c, uint16_t jail, uint16_t action)
 
 	c->actions[c->n] = (struct runner_action){
 		.name = a->name,
-		.commands = {[RUNNER_BAN] = a->ban.text, [RUNNER_UNBAN] = a->unban.text,
-			     [RUNNER_START] = a->start.text, [RUNNER_STOP] = a->stop.text,
+		.commands = {[RUNNER_BAN] = a->ban.text,
+			     [RUNNER_UNBAN] = a->unban.text,
+			     [RUNNER_START] = a->start.text,
+			     [RUNNER_STOP] = a->stop.text,
 			     [RUNNER_CHECK] = a->check.text},
 		.timeout_ms = (uint32_t)(a->timeout_s * 1000),
 	};
@@ -138,8 +144,8 @@ static void out_of_time(struct ev_loop *loop, ev_timer *w, int revents)
 	*(bool *)w->data = true;
 }
 
-/* actionstop, and time for it to end: less than the enforcer has for us, so that what hangs is killed
- * with all of its process group. */
+/* actionstop, and time for it to end: less than the enforcer has for us, so that what hangs is
+ * killed with all of its process group. */
 static void stop_actions(struct commands *c)
 {
 	bool over = false;
@@ -212,15 +218,14 @@ int commands_remember(struct enforcer *e)
 
 		for (uint16_t k = 0; k < j->nactions; k++)
 			if (j->actions[k].kind == ACTION_COMMAND)
-				e->commands[e->ncommands++] = (struct enforcer_command){
-					hash_of(j, &j->actions[k]), i, k};
+				e->commands[e->ncommands++] =
+					(struct enforcer_command){hash_of(j, &j->actions[k]), i, k};
 	}
 	return 0;
 }
 
-static const struct enforcer_command *find_command(const struct enforcer *e,
-						   const struct jail_conf *j,
-						   const struct action_conf *a)
+static const struct enforcer_command *
+find_command(const struct enforcer *e, const struct jail_conf *j, const struct action_conf *a)
 {
 	uint64_t hash = hash_of(j, a);
 

@@ -2,8 +2,8 @@
 /*
  * Files and sockets of our own: lock, control socket, force socket, state directory, pid file.
  *
- * Start-up errors name the path and end the start. Sockets are made under a tight umask and get their
- * mode and group before anybody can connect by them.
+ * Start-up errors name the path and end the start. Sockets are made under a tight umask and get
+ * their mode and group before anybody can connect by them.
  */
 #include "daemon/base/log.h"
 #include "daemon/base/process.h"
@@ -89,7 +89,8 @@ int endpoint_lock(struct enforcer *e, struct error *err)
 	if (stat("/proc/self/ns/net", &st) < 0)
 		return error_set(err, -errno, "cannot read /proc/self/ns/net: %s", strerror(errno));
 	r = try_lock(e, RUNSTATEDIR "/tailban", st.st_ino);
-	/* A user namespace's root may not write there; its own state directory is the next best place. */
+	/* A user namespace's root may not write there; its own state directory is the next best
+	 * place. */
 	if (r < 0)
 		r = try_lock(e, e->conf->statedir, st.st_ino);
 	if (r < 0)
@@ -118,7 +119,8 @@ static int bind_socket(const char *path, int type, mode_t mode, gid_t gid, struc
 	int fd, r;
 
 	if (strlen(path) >= sizeof at.sun_path)
-		return error_set(err, -ENAMETOOLONG, "the socket path is longer than %zu bytes: '%s'",
+		return error_set(err, -ENAMETOOLONG,
+				 "the socket path is longer than %zu bytes: '%s'",
 				 sizeof at.sun_path - 1, path);
 	memcpy(at.sun_path, path, strlen(path) + 1);
 	r = make_parent(path, 0755, err);
@@ -206,7 +208,8 @@ int endpoint_statedir(struct enforcer *e, struct error *err)
 	int r = make_dirs(dir, 0700);
 
 	if (r < 0)
-		return error_set(err, r, "cannot make the state directory '%s': %s", dir, error_name(r));
+		return error_set(err, r, "cannot make the state directory '%s': %s", dir,
+				 error_name(r));
 	if (getuid() == 0 && chown(dir, process_engine_uid(), process_engine_gid()) < 0)
 		log_warning("enforcer", "cannot give '%s' to the engine's user: %s", dir,
 			    strerror(errno));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The enforcer's life: start-up, children, signals, restart of the engine, reload, stop; see enforcer.h.
+ * The enforcer's life: start-up, children, signals, restart of the engine, reload, stop; see
+ * enforcer.h.
  *
- * Start-up fails with a sentence and exit status 1, 3 or 4. Later nothing ends the enforcer but a signal
- * and an engine that breaks the message rules three times in a minute (status 4): an engine that
- * crashes is started again, bans stay in the kernel meanwhile.
+ * Start-up fails with a sentence and exit status 1, 3 or 4. Later nothing ends the enforcer but a
+ * signal and an engine that breaks the message rules three times in a minute (status 4): an engine
+ * that crashes is started again, bans stay in the kernel meanwhile.
  */
 #include "daemon/base/notify.h"
 #include "daemon/base/process.h"
@@ -26,7 +27,7 @@
 #define STOP_PATIENCE_MS 2000
 #define ENGINE_PATIENCE_S 3. /* for the engine's last words, when the daemon stops */
 #define PROBER_PAUSE_S 1.    /* before a prober that ended is started again */
-#define FAR_OFF_S 1e9 /* libev wakes each minute unless a periodic watcher exists */
+#define FAR_OFF_S 1e9        /* libev wakes each minute unless a periodic watcher exists */
 
 static void start_engine(struct enforcer *e);
 
@@ -46,26 +47,29 @@ static const struct {
 
 static int check_privileges(struct enforcer *e, struct error *err)
 {
-	size_t n = (size_t)snprintf(e->privileges, sizeof e->privileges, "%s", process_users_text());
+	size_t n =
+		(size_t)snprintf(e->privileges, sizeof e->privileges, "%s", process_users_text());
 
 	for (size_t i = 0; i < sizeof capabilities / sizeof capabilities[0]; i++) {
 		if (process_can(capabilities[i].capability))
 			continue;
 		if (capabilities[i].needed && !e->start.dry_run)
-			return error_set(err, -EPERM, "missing %s, needed for %s", capabilities[i].name,
-					 capabilities[i].what);
-		log_warning("enforcer", "missing %s: %s", capabilities[i].name, capabilities[i].what);
+			return error_set(err, -EPERM, "missing %s, needed for %s",
+					 capabilities[i].name, capabilities[i].what);
+		log_warning("enforcer", "missing %s: %s", capabilities[i].name,
+			    capabilities[i].what);
 		if (n < sizeof e->privileges)
 			n += (size_t)snprintf(e->privileges + n, sizeof e->privileges - n,
-					      "%smissing %s (%s)", n ? "; " : "", capabilities[i].name,
-					      capabilities[i].what);
+					      "%smissing %s (%s)", n ? "; " : "",
+					      capabilities[i].name, capabilities[i].what);
 	}
 	return 0;
 }
 
 void enforcer_say_health(struct enforcer *e)
 {
-	struct protocol_health h = {.engine_crashes = e->crashes, .runner_dropped = e->runner_dropped};
+	struct protocol_health h = {.engine_crashes = e->crashes,
+				    .runner_dropped = e->runner_dropped};
 	const char *text = NULL;
 
 	snprintf(h.firewall, sizeof h.firewall, "%s", e->firewall ? "ok" : "dry run");
@@ -175,9 +179,11 @@ static void helper_closed(void *ctx, int error)
 static const struct message_type to_engine[] = {PROTOCOL_TO_ENGINE(PROTOCOL_SENT)};
 static const struct message_type to_runner[] = {PROTOCOL_TO_ENFORCER(PROTOCOL_SENT)};
 
-static const struct channel_hooks engine_hooks = {
-	.in = enforcer_engine_types, .nin = PROTOCOL_TO_ENFORCER_TYPES,
-	.out = to_engine, .nout = PROTOCOL_TO_ENGINE_TYPES, .closed = engine_closed};
+static const struct channel_hooks engine_hooks = {.in = enforcer_engine_types,
+						  .nin = PROTOCOL_TO_ENFORCER_TYPES,
+						  .out = to_engine,
+						  .nout = PROTOCOL_TO_ENGINE_TYPES,
+						  .closed = engine_closed};
 
 static int spawn(struct enforcer *e, enum process_name name, int (*run)(void *, int), void *arg,
 		 const int *keep, size_t nkeep, const struct channel_hooks *hooks,
@@ -205,9 +211,11 @@ static void on_ran(void *ctx, const void *entries, uint32_t count, int *fds)
 
 static const struct message_type from_runner[PROTOCOL_TO_ENGINE_TYPES] = {
 	[PROTOCOL_RAN] = {"RAN", sizeof(struct protocol_ran), 1, 1, 0, 0, on_ran}};
-static const struct channel_hooks runner_hooks = {
-	.in = from_runner, .nin = PROTOCOL_TO_ENGINE_TYPES,
-	.out = to_runner, .nout = PROTOCOL_TO_ENFORCER_TYPES, .closed = helper_closed};
+static const struct channel_hooks runner_hooks = {.in = from_runner,
+						  .nin = PROTOCOL_TO_ENGINE_TYPES,
+						  .out = to_runner,
+						  .nout = PROTOCOL_TO_ENFORCER_TYPES,
+						  .closed = helper_closed};
 
 static bool has_commands(const struct conf *conf)
 {
@@ -225,18 +233,22 @@ static int start_runner(struct enforcer *e, struct error *err)
 		return 0;
 	if (commands_remember(e) < 0)
 		return error_set(err, -ENOMEM, "out of memory");
-	return spawn(e, PROCESS_RUNNER, commands_main, e->conf, NULL, 0, &runner_hooks, &e->runner, err);
+	return spawn(e, PROCESS_RUNNER, commands_main, e->conf, NULL, 0, &runner_hooks, &e->runner,
+		     err);
 }
 
 static void start_prober(struct enforcer *e)
 {
-	static const struct channel_hooks hooks = {
-		.in = service_prober_answers, .nin = SERVICE_PROBER_TYPES,
-		.out = service_prober_questions, .nout = SERVICE_PROBER_TYPES, .closed = helper_closed};
+	static const struct channel_hooks hooks = {.in = service_prober_answers,
+						   .nin = SERVICE_PROBER_TYPES,
+						   .out = service_prober_questions,
+						   .nout = SERVICE_PROBER_TYPES,
+						   .closed = helper_closed};
 	struct error err = {0};
 
 	e->prober_pending = 0;
-	if (spawn(e, PROCESS_PROBER, service_prober_run, NULL, NULL, 0, &hooks, &e->prober, &err) < 0)
+	if (spawn(e, PROCESS_PROBER, service_prober_run, NULL, NULL, 0, &hooks, &e->prober, &err) <
+	    0)
 		log_error("enforcer", "%s; ports and ssh peers are not looked up", err.text);
 }
 
@@ -301,7 +313,8 @@ static bool reads_stdin(const struct conf *conf)
 static void engine_ended(struct enforcer *e, int status)
 {
 	uint64_t progress = e->start.engine_progress(e->resume_fd);
-	bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+	bool killed =
+		WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
 
 	e->engine.pid = 0;
 	ev_timer_stop(e->loop, &e->speechless);
@@ -328,7 +341,8 @@ static void engine_ended(struct enforcer *e, int status)
 	else if (e->backoff_s < BACKOFF_MOST_S)
 		e->backoff_s *= 2;
 	e->progress_seen = progress;
-	log_error("enforcer", "the engine ended (%s %d); starting it again in %.2f s, bans stay in force",
+	log_error("enforcer",
+		  "the engine ended (%s %d); starting it again in %.2f s, bans stay in force",
 		  WIFSIGNALED(status) ? "signal" : "status",
 		  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), e->backoff_s);
 	ev_timer_stop(e->loop, &e->respawn);
@@ -408,19 +422,22 @@ static void on_hangup(struct ev_loop *loop, ev_signal *w, int revents)
 	(void)revents;
 	log_reopen();
 	if (e->engine.channel)
-		channel_send(e->engine.channel, PROTOCOL_RELOAD_ASK, &(struct protocol_ping){0}, 1, -1);
+		channel_send(e->engine.channel, PROTOCOL_RELOAD_ASK, &(struct protocol_ping){0}, 1,
+			     -1);
 }
 
 static void log_counters(struct enforcer *e)
 {
-#define X(name, help) log_notice("counters", "firewall " #name " %llu", \
-		(unsigned long long)firewall_counters(e->firewall)->name);
+#define X(name, help)                                                                              \
+	log_notice("counters", "firewall " #name " %llu",                                          \
+		   (unsigned long long)firewall_counters(e->firewall)->name);
 	if (e->firewall) {
 		FIREWALL_COUNTERS(X)
 	}
 #undef X
-#define X(name, help) log_notice("counters", "kill " #name " %llu", \
-		(unsigned long long)reaper_counters(e->reaper)->name);
+#define X(name, help)                                                                              \
+	log_notice("counters", "kill " #name " %llu",                                              \
+		   (unsigned long long)reaper_counters(e->reaper)->name);
 	if (e->reaper) {
 		REAPER_COUNTERS(X)
 	}
@@ -445,8 +462,8 @@ void enforcer_ready(struct enforcer *e, uint32_t sources, uint32_t files)
 	notify("READY=1\nSTATUS=%u source%s, %u file%s, %u bans in force", sources,
 	       sources == 1 ? "" : "s", files, files == 1 ? "" : "s", e->inforce.count);
 	if (!e->ready)
-		log_notice("enforcer", "ready: %u sources, %u files, %u bans in force", sources, files,
-			   e->inforce.count);
+		log_notice("enforcer", "ready: %u sources, %u files, %u bans in force", sources,
+			   files, e->inforce.count);
 	e->ready = true;
 	malloc_trim(0);
 }
@@ -497,8 +514,8 @@ static int parse(const struct enforcer *e, struct conf *ret_conf, struct error *
 	if (e->start.conf_dir)
 		r = conf_load(e->start.conf_dir, e->start.datadir, ret_conf, &errs);
 	else
-		r = conf_quick(e->start.quick_paths, e->start.nquick_paths, e->start.datadir, ret_conf,
-			       &errs);
+		r = conf_quick(e->start.quick_paths, e->start.nquick_paths, e->start.datadir,
+			       ret_conf, &errs);
 	if (r < 0 && errs.count)
 		*err = errs.items[0];
 	conf_errors_free(&errs);
@@ -536,13 +553,16 @@ int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, st
 		free(fresh);
 		return r;
 	}
-	fd = memcmp(fresh->digest, wanted->digest, sizeof fresh->digest) ? -ESTALE
-									 : e->start.resume_create(fresh);
+	fd = memcmp(fresh->digest, wanted->digest, sizeof fresh->digest)
+		     ? -ESTALE
+		     : e->start.resume_create(fresh);
 	if (fd < 0) {
 		conf_free(fresh);
 		free(fresh);
-		return error_set(err, fd, fd == -ESTALE ? "the files changed while they were read; reload again"
-							: "cannot make the new engine's memory");
+		return error_set(err, fd,
+				 fd == -ESTALE
+					 ? "the files changed while they were read; reload again"
+					 : "cannot make the new engine's memory");
 	}
 	close(e->resume_fd);
 	e->resume_fd = fd;
@@ -626,25 +646,29 @@ static int start_up(struct enforcer *e, struct error *err)
 	char warning[256];
 
 	if (process_users(e->conf->user, warning, sizeof warning) < 0)
-		return error_set(err, 3, "neither the user '%s' nor nobody exists", e->conf->user), 3;
+		return error_set(err, 3, "neither the user '%s' nor nobody exists", e->conf->user),
+		       3;
 	if (warning[0])
 		log_warning("enforcer", "%s", warning);
 	raise_nofile();
 	if (check_privileges(e, err) < 0)
 		return 3;
-	if (endpoint_statedir(e, err) < 0 || endpoint_lock(e, err) < 0 || endpoint_control(e, err) < 0)
+	if (endpoint_statedir(e, err) < 0 || endpoint_lock(e, err) < 0 ||
+	    endpoint_control(e, err) < 0)
 		return 4;
 	e->resume_fd = e->start.resume_create(e->conf);
 	if (e->resume_fd < 0)
 		return error_set(err, e->resume_fd, "cannot make the engine's memory: %s",
-				 error_name(e->resume_fd)), 4;
+				 error_name(e->resume_fd)),
+		       4;
 	if (inforce_init(&e->inforce, e->conf->maxbans) < 0)
 		return error_set(err, -ENOMEM, "out of memory"), 4;
 	enforcer_set_sources(e);
 	e->loop = ev_loop_new(EVFLAG_AUTO);
 	if (!e->loop)
 		return error_set(err, -ENOMEM, "cannot make an event loop"), 4;
-	/* The runner first: it stays full root, and libev in it must not find our signal watchers. */
+	/* The runner first: it stays full root, and libev in it must not find our signal watchers.
+	 */
 	if (start_runner(e, err) < 0)
 		return 4;
 	watch_events(e);
@@ -691,8 +715,9 @@ static void stop(struct enforcer *e)
 	end_child(&e->runner);
 	if (e->start.flush_on_stop && e->firewall && firewall_remove(e->firewall, &err) < 0)
 		log_error("firewall", "%s", err.text);
-	log_notice("enforcer", e->start.flush_on_stop ? "stopped, bans removed"
-						      : "stopped, %u bans stay in the kernel",
+	log_notice("enforcer",
+		   e->start.flush_on_stop ? "stopped, bans removed"
+					  : "stopped, %u bans stay in the kernel",
 		   e->inforce.count);
 	endpoint_remove(e);
 }
@@ -703,9 +728,15 @@ int enforcer_run(const struct enforcer_start *start)
 	struct error err = {0};
 	int status;
 
-	e = (struct enforcer){.start = *start, .conf = start->conf, .inotify_fd = -1, .resume_fd = -1,
-			      .control_fd = -1, .force_fd = -1, .lock_fd = -1,
-			      .backoff_s = BACKOFF_LEAST_S, .started_mono_ns = clock_now().mono_ns};
+	e = (struct enforcer){.start = *start,
+			      .conf = start->conf,
+			      .inotify_fd = -1,
+			      .resume_fd = -1,
+			      .control_fd = -1,
+			      .force_fd = -1,
+			      .lock_fd = -1,
+			      .backoff_s = BACKOFF_LEAST_S,
+			      .started_mono_ns = clock_now().mono_ns};
 	use_statedir(&e);
 	status = start_up(&e, &err);
 	if (status) {

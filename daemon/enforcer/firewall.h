@@ -63,11 +63,11 @@ struct firewall_hooks {
 };
 
 struct firewall_options {
-	struct ev_loop *loop;	 /* NULL: the caller calls firewall_work itself */
+	struct ev_loop *loop;    /* NULL: the caller calls firewall_work itself */
 	struct inforce *inforce; /* the caller's; lives longer than the firewall */
-	uint32_t maxbans;	 /* size of each set */
-	uint8_t source_kernel;	 /* `source` of bans that were found in the kernel */
-	bool old_kernel;	 /* tests: behave as if re-adding kept the old timeout */
+	uint32_t maxbans;        /* size of each set */
+	uint8_t source_kernel;   /* `source` of bans that were found in the kernel */
+	bool old_kernel;         /* tests: behave as if re-adding kept the old timeout */
 	struct firewall_hooks hooks;
 };
 

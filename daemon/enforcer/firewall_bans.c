@@ -15,7 +15,7 @@
 #define RETRY_LAST_NS (30 * CLOCK_SECOND_NS)
 #define DELETIONS_MAX (FIREWALL_CHUNK / 4)
 #define RETRY_SCAN 50000u /* bans looked at per wake-up for waiting ones */
-#define ASK_CHUNK 500u	  /* elements asked for in one send */
+#define ASK_CHUNK 500u    /* elements asked for in one send */
 
 /* --- Messages --- */
 
@@ -762,7 +762,7 @@ static bool probe_ends_with(struct firewall *fw, const struct ban_set *set, uint
 int firewall_probe_replace(struct firewall *fw)
 {
 	static const uint64_t steps_ms[][2] = {{100000, 200000}, {900000, 300000}, {300000, 0},
-					       {0, 100000},	 {100000, 100000}, {0, 0},
+					       {0, 100000},      {100000, 100000}, {0, 0},
 					       {500000, 500000}};
 	struct ban_set *set = &fw->sets[firewall_set_index(ADDR_IPV4, 1, 0)];
 	int code;
@@ -791,7 +791,7 @@ struct asking {
 	uint32_t count, elements;
 	struct asked bans[ASK_CHUNK];
 	uint16_t owner[ASK_CHUNK + PORTSET_MAX]; /* message -> bans */
-	uint16_t answer;			 /* of the message in work */
+	uint16_t answer;                         /* of the message in work */
 };
 
 static void take_drops(void *ctx, const struct element *e)

@@ -31,8 +31,8 @@
 struct ban_set {
 	char name[FIREWALL_NAME_MAX];
 	uint8_t family, plen, flags; /* flags: INFORCE_CLASS bits */
-	bool used;		     /* has its rule */
-	bool made;		     /* exists in the kernel, as far as we know */
+	bool used;                   /* has its rule */
+	bool made;                   /* exists in the kernel, as far as we know */
 };
 #define FIREWALL_SETS (8 * 129)
 
@@ -51,7 +51,7 @@ struct element_op {
 	uint8_t flags, proto;
 	uint16_t port;
 	uint16_t ports; /* of the ban: number of its port set */
-	uint16_t rest;	/* operations of the same ban that follow */
+	uint16_t rest;  /* operations of the same ban that follow */
 	bool add, done, of_ban;
 	int error;
 	uint32_t first_message;
@@ -59,9 +59,9 @@ struct element_op {
 
 /* What one foreign transaction did so far. */
 struct notice {
-	bool damage;		/* table, chain, set or rule */
-	bool elements;		/* elements may be missing */
-	bool keep;		/* the ignore sets were touched */
+	bool damage;            /* table, chain, set or rule */
+	bool elements;          /* elements may be missing */
+	bool keep;              /* the ignore sets were touched */
 	uint32_t deleted_count; /* more than FIREWALL_DELETED_MAX: only counted */
 	struct element *deleted;
 };
@@ -82,9 +82,9 @@ struct firewall {
 	struct netlink_batch batch, ask;
 	struct ban_set sets[FIREWALL_SETS];
 	unsigned sets_used;
-	bool keep_made;	  /* the ignore sets exist */
+	bool keep_made;   /* the ignore sets exist */
 	bool keep_filled; /* with `keep` */
-	bool replaces;	  /* adding an element again replaces its timeout */
+	bool replaces;    /* adding an element again replaces its timeout */
 	struct netlist keep;
 
 	struct element_op *ops; /* FIREWALL_CHUNK */
@@ -97,7 +97,7 @@ struct firewall {
 	struct notice notice;
 	struct repair_pace pace;
 	bool repair_wanted, repair_elements, repair_keep; /* seen, not yet put right */
-	bool rebuilding;				  /* all bans are being set again, */
+	bool rebuilding;                                  /* all bans are being set again, */
 	bool repairing; /* for a repair, which is told at the end */
 	uint32_t rebuild_cursor, rebuilt;
 	bool notices_lost; /* the repair is for lost notifications */

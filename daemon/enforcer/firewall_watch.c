@@ -12,7 +12,7 @@
 
 #define WATCH_BUFFER (8 << 20)
 #define DRAIN_BYTES (8u << 20) /* of notifications per call */
-#define SLICE_CHUNKS 2u	       /* transactions of a rebuild per wake-up: 4 to 16 ms */
+#define SLICE_CHUNKS 2u        /* transactions of a rebuild per wake-up: 4 to 16 ms */
 #define ADOPT_PAUSE_MS 50      /* between slices of reading a very large set */
 #define PACE_ONE_NS CLOCK_SECOND_NS
 #define PACE_MANY_NS (10 * CLOCK_SECOND_NS)

@@ -24,12 +24,12 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/hash.h"
 
-#define PORTSET_MAX 16	 /* ports of one jail */
+#define PORTSET_MAX 16   /* ports of one jail */
 #define PORTSETS_MAX 256 /* different sets at one time */
 
 struct port {
 	uint16_t number; /* host order */
-	uint8_t proto;	 /* IPPROTO_TCP, IPPROTO_UDP, ... */
+	uint8_t proto;   /* IPPROTO_TCP, IPPROTO_UDP, ... */
 };
 
 struct portset {
@@ -43,10 +43,10 @@ bool portset_same(const struct portset *a, const struct portset *b);
 
 enum inforce_flags {
 	INFORCE_SCOPE_PORT = 1, /* drop only on the ban's ports */
-	INFORCE_FORCED = 2,	/* stronger than the ignore list */
-	INFORCE_CLASS = 3,	/* the two that belong to the identity */
-	INFORCE_WAITING = 4,	/* not in the kernel yet; retried */
-	INFORCE_SEEN = 8,	/* mark of a running check */
+	INFORCE_FORCED = 2,     /* stronger than the ignore list */
+	INFORCE_CLASS = 3,      /* the two that belong to the identity */
+	INFORCE_WAITING = 4,    /* not in the kernel yet; retried */
+	INFORCE_SEEN = 8,       /* mark of a running check */
 };
 
 struct inforce_ban {
@@ -55,7 +55,7 @@ struct inforce_ban {
 	uint16_t jail;
 	uint16_t ports; /* number of the port set, 0 = none */
 	uint8_t source; /* meaning is the sender's */
-	uint8_t flags;	/* enum inforce_flags */
+	uint8_t flags;  /* enum inforce_flags */
 	uint32_t killed;
 };
 
@@ -75,9 +75,9 @@ struct inforce {
 	uint32_t count, room, max;
 	struct inforce_slot *index; /* open addressing by the address */
 	uint32_t index_size;
-	uint32_t hand;		     /* of the sweep */
-	uint32_t waiting;	     /* bans with INFORCE_WAITING */
-	int64_t full_until_ns;	     /* nothing expires earlier, while full */
+	uint32_t hand;               /* of the sweep */
+	uint32_t waiting;            /* bans with INFORCE_WAITING */
+	int64_t full_until_ns;       /* nothing expires earlier, while full */
 	uint64_t refused, forgotten; /* counters: at the cap; expired and dropped */
 	struct hash_seed seed;
 	struct inforce_ports ports[PORTSETS_MAX]; /* [0] is unused */

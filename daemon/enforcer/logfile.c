@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINKS_MAX 40u	 /* as the kernel's own limit on nested symbolic links */
+#define LINKS_MAX 40u    /* as the kernel's own limit on nested symbolic links */
 #define NAMES_MAX 16384u /* names of one directory that match one wildcard */
 #define OPEN_PATH (O_PATH | O_NOFOLLOW | O_CLOEXEC)
 #define OPEN_DIR (O_RDONLY | O_DIRECTORY | O_CLOEXEC)

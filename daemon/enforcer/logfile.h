@@ -48,8 +48,8 @@ enum logfile_want { LOGFILE_WANT_FILES, LOGFILE_WANT_ALL };
 struct logfile_found {
 	enum logfile_kind kind;
 	const char *path; /* valid during the call only; shorter than PATH_MAX */
-	int fd;		  /* the callback's from now on: it must close it; -1 with an error */
-	int err;	  /* 0, or negative: see logfile_reason */
+	int fd;           /* the callback's from now on: it must close it; -1 with an error */
+	int err;          /* 0, or negative: see logfile_reason */
 };
 
 struct logfile_count {

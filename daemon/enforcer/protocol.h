@@ -6,9 +6,9 @@
  * checked against its own configuration, addresses for form, every ban against the ignore list. A
  * message that no honest engine sends is ERROR_PROTOCOL and ends the engine, not the protection.
  *
- * Durations are milliseconds from now on CLOCK_MONOTONIC (PROTOCOL_FOREVER: no end); both sides run on
- * one machine and the way takes microseconds. Paths are terminated. All structs are copied as bytes
- * between two images of one program.
+ * Durations are milliseconds from now on CLOCK_MONOTONIC (PROTOCOL_FOREVER: no end); both sides run
+ * on one machine and the way takes microseconds. Paths are terminated. All structs are copied as
+ * bytes between two images of one program.
  */
 #ifndef TAILBAN_ENFORCER_PROTOCOL_H
 #define TAILBAN_ENFORCER_PROTOCOL_H
@@ -19,9 +19,9 @@
 #include <limits.h>
 
 #define PROTOCOL_FOREVER UINT64_MAX
-#define PROTOCOL_BATCH 512u      /* most entries of a list message */
-#define PROTOCOL_JAIL_HAND 0xfffeu   /* a ban by hand that names no jail */
-#define PROTOCOL_JAIL_KERNEL 0xfffdu /* found in the kernel: its jail is not known */
+#define PROTOCOL_BATCH 512u           /* most entries of a list message */
+#define PROTOCOL_JAIL_HAND 0xfffeu    /* a ban by hand that names no jail */
+#define PROTOCOL_JAIL_KERNEL 0xfffdu  /* found in the kernel: its jail is not known */
 #define PROTOCOL_REASON_BY_HAND 1000u /* RESULT: somebody deleted the element with nft */
 #define PROTOCOL_VALUES_MAX 49152u
 #define PROTOCOL_PORTS_MAX 16u
@@ -43,42 +43,42 @@ struct engine_start {
 };
 
 /* Types; the columns are: name, entry, most entries, descriptors at least, at most. */
-#define PROTOCOL_TO_ENFORCER(X)                                                  \
-	X(READY, struct protocol_ready, 1, 0, 0)     /* sources are open: say so */  \
-	X(PONG, struct protocol_ping, 1, 0, 0)                                       \
-	X(INOTIFY, struct protocol_ping, 1, 1, 1)    /* fd: the engine's inotify */   \
-	X(OPEN, struct protocol_open, 1, 0, 0)       /* the files of a source */      \
-	X(WATCH, struct protocol_watch, 1, 1, 1)     /* fd: place this watch for me */ \
-	X(BAN, struct protocol_ban, PROTOCOL_BATCH, 0, 0)                            \
-	X(UNBAN, struct protocol_ban, PROTOCOL_BATCH, 0, 0)                          \
-	X(SYNC, struct protocol_ping, 1, 0, 0)       /* say when all before it is done */ \
-	X(COUNTERS, struct protocol_ping, 1, 0, 0)   /* the kernel's drop counters */ \
-	X(RUN, char, PROTOCOL_VALUES_MAX, 0, 0)      /* struct protocol_run + values */ \
-	X(RELOAD, struct protocol_reload, 1, 0, 0)   /* my parse gave this digest */ \
+#define PROTOCOL_TO_ENFORCER(X)                                                                    \
+	X(READY, struct protocol_ready, 1, 0, 0) /* sources are open: say so */                    \
+	X(PONG, struct protocol_ping, 1, 0, 0)                                                     \
+	X(INOTIFY, struct protocol_ping, 1, 1, 1) /* fd: the engine's inotify */                   \
+	X(OPEN, struct protocol_open, 1, 0, 0)    /* the files of a source */                      \
+	X(WATCH, struct protocol_watch, 1, 1, 1)  /* fd: place this watch for me */                \
+	X(BAN, struct protocol_ban, PROTOCOL_BATCH, 0, 0)                                          \
+	X(UNBAN, struct protocol_ban, PROTOCOL_BATCH, 0, 0)                                        \
+	X(SYNC, struct protocol_ping, 1, 0, 0)         /* say when all before it is done */        \
+	X(COUNTERS, struct protocol_ping, 1, 0, 0)     /* the kernel's drop counters */            \
+	X(RUN, char, PROTOCOL_VALUES_MAX, 0, 0)        /* struct protocol_run + values */          \
+	X(RELOAD, struct protocol_reload, 1, 0, 0)     /* my parse gave this digest */             \
 	X(RELOAD_TAKEN, struct protocol_ping, 1, 0, 0) /* my numbers are the new ones now */
 
-#define PROTOCOL_TO_ENGINE(X)                                                    \
-	X(PING, struct protocol_ping, 1, 0, 0)                                       \
-	X(STOP, struct protocol_ping, 1, 0, 0)                                       \
-	X(FILE, struct protocol_file, 1, 0, 1)       /* fd: the log, opened */        \
-	X(DIR, struct protocol_file, 1, 1, 1)        /* fd: a directory to watch */   \
-	X(OPENED, struct protocol_open, 1, 0, 0)     /* that was all of OPEN */       \
-	X(WATCHED, struct protocol_watch, 1, 0, 0)                                   \
-	X(INFORCE, struct protocol_ban, PROTOCOL_BATCH, 0, 0) /* at start: bans that are live */ \
-	X(INFORCE_END, struct protocol_ping, 1, 0, 0)                                \
-	X(RESULT, struct protocol_ban, PROTOCOL_BATCH, 0, 0)  /* of BAN and UNBAN */  \
-	X(SYNCED, struct protocol_ping, 1, 0, 0)     /* every RESULT of before is sent */ \
-	X(KILLED, struct protocol_killed, PROTOCOL_BATCH, 0, 0)                      \
-	X(COUNTED, struct protocol_counted, PROTOCOL_BATCH, 0, 0)                    \
-	X(COUNTED_ALL, struct protocol_ping, 1, 0, 0)                                \
-	X(SERVICE, struct protocol_service, 1, 0, 0)                                 \
-	X(IGNORE, struct protocol_ignore, PROTOCOL_IGNORE_BATCH, 0, 0)                                  \
-	X(REPAIRED, struct protocol_repaired, 1, 0, 0)                               \
-	X(FORCED, struct protocol_ban, PROTOCOL_BATCH, 0, 0)  /* banned past the engine */ \
-	X(HEALTH, struct protocol_health, 1, 0, 0)                                   \
-	X(RAN, struct protocol_ran, 1, 0, 0)         /* a command action ended */     \
-	X(RELOAD_ASK, struct protocol_ping, 1, 0, 0) /* SIGHUP came */                \
-	X(DUMP, struct protocol_ping, 1, 0, 0)       /* SIGUSR1 came */               \
+#define PROTOCOL_TO_ENGINE(X)                                                                      \
+	X(PING, struct protocol_ping, 1, 0, 0)                                                     \
+	X(STOP, struct protocol_ping, 1, 0, 0)                                                     \
+	X(FILE, struct protocol_file, 1, 0, 1)   /* fd: the log, opened */                         \
+	X(DIR, struct protocol_file, 1, 1, 1)    /* fd: a directory to watch */                    \
+	X(OPENED, struct protocol_open, 1, 0, 0) /* that was all of OPEN */                        \
+	X(WATCHED, struct protocol_watch, 1, 0, 0)                                                 \
+	X(INFORCE, struct protocol_ban, PROTOCOL_BATCH, 0, 0) /* at start: bans that are live */   \
+	X(INFORCE_END, struct protocol_ping, 1, 0, 0)                                              \
+	X(RESULT, struct protocol_ban, PROTOCOL_BATCH, 0, 0) /* of BAN and UNBAN */                \
+	X(SYNCED, struct protocol_ping, 1, 0, 0)             /* every RESULT of before is sent */  \
+	X(KILLED, struct protocol_killed, PROTOCOL_BATCH, 0, 0)                                    \
+	X(COUNTED, struct protocol_counted, PROTOCOL_BATCH, 0, 0)                                  \
+	X(COUNTED_ALL, struct protocol_ping, 1, 0, 0)                                              \
+	X(SERVICE, struct protocol_service, 1, 0, 0)                                               \
+	X(IGNORE, struct protocol_ignore, PROTOCOL_IGNORE_BATCH, 0, 0)                             \
+	X(REPAIRED, struct protocol_repaired, 1, 0, 0)                                             \
+	X(FORCED, struct protocol_ban, PROTOCOL_BATCH, 0, 0) /* banned past the engine */          \
+	X(HEALTH, struct protocol_health, 1, 0, 0)                                                 \
+	X(RAN, struct protocol_ran, 1, 0, 0)         /* a command action ended */                  \
+	X(RELOAD_ASK, struct protocol_ping, 1, 0, 0) /* SIGHUP came */                             \
+	X(DUMP, struct protocol_ping, 1, 0, 0)       /* SIGUSR1 came */                            \
 	X(RELOADED, struct protocol_reload, 1, 0, 1) /* fd: the new resume region */
 
 #define PROTOCOL_NUMBER(name, ...) PROTOCOL_##name,
@@ -86,7 +86,7 @@ enum protocol_to_enforcer { PROTOCOL_TO_ENFORCER(PROTOCOL_NUMBER) PROTOCOL_TO_EN
 enum protocol_to_engine { PROTOCOL_TO_ENGINE(PROTOCOL_NUMBER) PROTOCOL_TO_ENGINE_TYPES };
 
 /* Rows of a struct message_type table for what a side sends. */
-#define PROTOCOL_SENT(name, entry, most, fds_least, fds_most) \
+#define PROTOCOL_SENT(name, entry, most, fds_least, fds_most)                                      \
 	[PROTOCOL_##name] = {#name, sizeof(entry), 1, most, fds_least, fds_most, NULL},
 
 struct protocol_ping {
@@ -100,7 +100,8 @@ struct protocol_ready {
 struct protocol_open {
 	uint32_t source;
 	uint32_t generation; /* of the engine's list of sources; comes back in every answer */
-	uint32_t count; /* in OPENED: entries reported, too many ones left out are counted in `left_out` */
+	uint32_t count;      /* in OPENED: entries reported, too many ones left out are counted in
+				`left_out` */
 	uint32_t left_out;
 };
 

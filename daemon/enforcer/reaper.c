@@ -379,7 +379,8 @@ static void end_round(struct reaper *r)
 		r->set_count = 0;
 }
 
-/* Few targets: the kernel picks out their sockets. Of other families than the dump's none can match. */
+/* Few targets: the kernel picks out their sockets. Of other families than the dump's none can
+ * match. */
 static int start_dump(struct reaper *r, const struct query *q)
 {
 	struct addr peers[SOCKDIAG_PEERS_MAX];

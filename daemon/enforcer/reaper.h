@@ -34,7 +34,7 @@
 #define REAPER_PORT_DUMPS 4
 #define REAPER_RETRIES 3
 #define REAPER_SLICE_BYTES 32768 /* of a dump: about 400 sockets, 0.5 ms */
-#define REAPER_SLICES 4		 /* read per wake-up */
+#define REAPER_SLICES 4          /* read per wake-up */
 
 struct reaper;
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the engine asks of the enforcer: bans, log files, watches, counters, commands; see protocol.h.
+ * What the engine asks of the enforcer: bans, log files, watches, counters, commands; see
+ * protocol.h.
  *
  * Every field is checked here; what no honest engine sends ends the engine. Bans of one wake-up are
- * collected by the firewall and committed once, then answered, then their sockets are killed. A ban that
- * the kernel did not take is answered with its error and retried by the firewall.
+ * collected by the firewall and committed once, then answered, then their sockets are killed. A ban
+ * that the kernel did not take is answered with its error and retried by the firewall.
  */
 #include "daemon/base/netlist.h"
 #include "daemon/base/notify.h"
@@ -85,8 +86,11 @@ static struct portset ports_after(const struct enforcer *e, uint16_t jail, size_
 static struct portset scope_ports(const struct enforcer *e, uint16_t jail)
 {
 	const struct portset more = ports_after(e, jail, PORTSET_MAX);
+	struct portset ports = {0};
 
-	return more.count ? (struct portset){0} : ports_after(e, jail, 0);
+	if (!more.count)
+		ports = ports_after(e, jail, 0);
+	return ports;
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -108,15 +112,14 @@ static void answer(struct enforcer *e, const struct protocol_ban *ban)
 static struct protocol_ban from_inforce(const struct inforce_ban *b, int64_t mono_ns)
 {
 	int64_t left_ms = inforce_remaining_ms(b, mono_ns);
+	struct protocol_ban p = {.addr = b->addr, .jail = b->jail, .source = b->source};
 
-	return (struct protocol_ban){
-		.addr = b->addr,
-		.jail = b->jail,
-		.source = b->source,
-		.flags = (uint8_t)((b->flags & INFORCE_SCOPE_PORT ? PROTOCOL_BAN_SCOPE_PORT : 0) |
-				   (b->flags & INFORCE_FORCED ? PROTOCOL_BAN_FORCED : 0)),
-		.remaining_ms = left_ms == CLOCK_FOREVER ? PROTOCOL_FOREVER : (uint64_t)left_ms,
-	};
+	if (b->flags & INFORCE_SCOPE_PORT)
+		p.flags |= PROTOCOL_BAN_SCOPE_PORT;
+	if (b->flags & INFORCE_FORCED)
+		p.flags |= PROTOCOL_BAN_FORCED;
+	p.remaining_ms = left_ms == CLOCK_FOREVER ? PROTOCOL_FOREVER : (uint64_t)left_ms;
+	return p;
 }
 
 /* Firewall: a ban went in, or is waiting with an error. */
@@ -242,7 +245,8 @@ static const struct conf *engine_conf(const struct enforcer *e)
 
 static bool known_jail(const struct enforcer *e, uint16_t jail)
 {
-	return jail < engine_conf(e)->njails || jail == PROTOCOL_JAIL_HAND || jail == PROTOCOL_JAIL_KERNEL;
+	return jail < engine_conf(e)->njails || jail == PROTOCOL_JAIL_HAND ||
+	       jail == PROTOCOL_JAIL_KERNEL;
 }
 
 /* Well-formed, canonical, and of a jail that exists; the flags are known ones. */
@@ -285,8 +289,8 @@ static int64_t end_of(const struct protocol_ban *b, int64_t mono_ns)
 }
 
 /*
- * No port is known (yet), or too many: a drop everywhere is what protects, until the port is found. A
- * longer ban that covers everything anyhow is not touched.
+ * No port is known (yet), or too many: a drop everywhere is what protects, until the port is found.
+ * A longer ban that covers everything anyhow is not touched.
  */
 static void drop_everywhere(struct enforcer *e, struct inforce_ban *entry, int64_t mono_ns)
 {
@@ -324,8 +328,11 @@ static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now
 		return;
 	}
 	service_keep_fresh(e, now.mono_ns);
-	entry = (struct inforce_ban){.end_ns = end_of(b, now.mono_ns), .addr = b->addr, .jail = b->jail,
-				     .source = b->source, .flags = class_of(b)};
+	entry = (struct inforce_ban){.end_ns = end_of(b, now.mono_ns),
+				     .addr = b->addr,
+				     .jail = b->jail,
+				     .source = b->source,
+				     .flags = class_of(b)};
 	if (b->flags & PROTOCOL_BAN_SCOPE_PORT) {
 		ports = scope_ports(e, b->jail);
 		if (!ports.count)
@@ -443,7 +450,8 @@ static bool is_of_source(const struct source_conf *s, uint16_t jail)
 	return false;
 }
 
-/* Bans with scope = port move to the ports of now, and all that hold connections there lose them. */
+/* Bans with scope = port move to the ports of now, and all that hold connections there lose them.
+ */
 void requests_ports_known(struct enforcer *e, size_t source)
 {
 	const struct source_conf *s = e->sources[source].conf;
@@ -507,7 +515,10 @@ int requests_firewall_open(struct enforcer *e, struct error *err)
 		.inforce = &e->inforce,
 		.maxbans = e->conf->maxbans,
 		.source_kernel = BAN_KERNEL,
-		.hooks = {.ctx = e, .result = on_result, .element = on_element, .repaired = on_repaired},
+		.hooks = {.ctx = e,
+			  .result = on_result,
+			  .element = on_element,
+			  .repaired = on_repaired},
 	};
 	const struct reaper_hooks hooks = {
 		.ctx = e, .spare = spare, .killed = on_killed, .done = on_kill_done};
@@ -534,15 +545,18 @@ static void found_file(void *ctx, const struct logfile_found *found)
 {
 	struct open_job *job = ctx;
 	struct enforcer_source *s = &job->e->sources[job->source];
-	struct protocol_file entry = {.source = job->source, .generation = job->generation,
+	struct protocol_file entry = {.source = job->source,
+				      .generation = job->generation,
 				      .error = found->err,
 				      .entries = found->kind == LOGFILE_ENTRIES};
 	struct stat st;
 
 	snprintf(entry.path, sizeof entry.path, "%s", found->path);
 	channel_send(job->e->engine.channel,
-		     found->kind == LOGFILE_FILE ? PROTOCOL_FILE : PROTOCOL_DIR, &entry, 1, found->fd);
-	if (found->kind == LOGFILE_FILE && found->fd >= 0 && job->first && fstat(found->fd, &st) == 0) {
+		     found->kind == LOGFILE_FILE ? PROTOCOL_FILE : PROTOCOL_DIR, &entry, 1,
+		     found->fd);
+	if (found->kind == LOGFILE_FILE && found->fd >= 0 && job->first &&
+	    fstat(found->fd, &st) == 0) {
 		job->first = false;
 		s->opened = true;
 		s->dev = st.st_dev;
@@ -571,8 +585,8 @@ static void on_open(void *ctx, const void *entries, uint32_t count, int *fds)
 		return; /* it asks for all of its sources anew when it has taken the new list */
 	sc = e->sources[o->source].conf;
 	logfile_open(sc->patterns, sc->npatterns,
-		     sc->backend == BACKEND_POLLING ? LOGFILE_WANT_FILES : LOGFILE_WANT_ALL, found_file,
-		     &job, &counted);
+		     sc->backend == BACKEND_POLLING ? LOGFILE_WANT_FILES : LOGFILE_WANT_ALL,
+		     found_file, &job, &counted);
 	done.count = counted.files;
 	done.left_out = counted.left_out;
 	channel_send(e->engine.channel, PROTOCOL_OPENED, &done, 1, -1);
@@ -592,7 +606,8 @@ static void on_inotify(void *ctx, const void *entries, uint32_t count, int *fds)
 	fds[0] = -1;
 }
 
-/* The engine may not read this inode, but it has been given a descriptor of it: watch it on its behalf. */
+/* The engine may not read this inode, but it has been given a descriptor of it: watch it on its
+ * behalf. */
 static void on_watch(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
@@ -623,7 +638,8 @@ struct counted_batch {
 static void send_counted(struct counted_batch *batch)
 {
 	if (batch->n)
-		channel_send(batch->e->engine.channel, PROTOCOL_COUNTED, batch->entries, batch->n, -1);
+		channel_send(batch->e->engine.channel, PROTOCOL_COUNTED, batch->entries, batch->n,
+			     -1);
 	batch->n = 0;
 }
 
@@ -652,8 +668,8 @@ static void counters_slice(struct ev_loop *loop, ev_timer *w, int revents)
 	if (!e->engine.channel)
 		return;
 	if (e->firewall)
-		r = firewall_each_drops(e->firewall, &e->counters_cursor, 1000, clock_now(), counted,
-					&batch);
+		r = firewall_each_drops(e->firewall, &e->counters_cursor, 1000, clock_now(),
+					counted, &batch);
 	send_counted(&batch);
 	if (r > 0) {
 		ev_timer_set(w, 0., 0.);
@@ -772,7 +788,7 @@ static void on_reload_taken(void *ctx, const void *entries, uint32_t count, int 
 	enforcer_forget_conf(ctx);
 }
 
-#define ROW(type, entry, most, fds_least, fds_most) \
+#define ROW(type, entry, most, fds_least, fds_most)                                                \
 	[PROTOCOL_##type] = {#type, sizeof(entry), 1, most, fds_least, fds_most, HANDLER_##type},
 #define HANDLER_READY on_ready
 #define HANDLER_PONG on_pong

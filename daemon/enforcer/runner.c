@@ -36,7 +36,7 @@ struct slot {
 	struct runner_job *job; /* NULL: free */
 	pid_t pid;
 	bool timed_out;
-	size_t nout;	  /* bytes in out[] */
+	size_t nout;      /* bytes in out[] */
 	uint64_t nbeyond; /* bytes that came after them */
 	int output_fd;
 	int start_error;

@@ -46,12 +46,12 @@
 
 /* X(enumerator, variable, meaning). Numbers are decimal, times in seconds. */
 #define RUNNER_KEY_TABLE(X)                                                                        \
-	X(RUNNER_ADDR, "TAILBAN_ADDR")	   /* address or network, "192.0.2.1", "2001:db8::/64" */  \
+	X(RUNNER_ADDR, "TAILBAN_ADDR")     /* address or network, "192.0.2.1", "2001:db8::/64" */  \
 	X(RUNNER_PREFIX, "TAILBAN_PREFIX") /* its length in bits */                                \
 	X(RUNNER_FAMILY, "TAILBAN_FAMILY") /* "inet4" or "inet6" */                                \
 	X(RUNNER_JAIL, "TAILBAN_JAIL")                                                             \
 	X(RUNNER_FILTER, "TAILBAN_FILTER")                                                         \
-	X(RUNNER_TIME, "TAILBAN_TIME")	       /* of the ban, since 1970 */                        \
+	X(RUNNER_TIME, "TAILBAN_TIME")         /* of the ban, since 1970 */                        \
 	X(RUNNER_BANTIME, "TAILBAN_BANTIME")   /* -1 = for ever */                                 \
 	X(RUNNER_UNTIL, "TAILBAN_UNTIL")       /* since 1970, -1 = for ever */                     \
 	X(RUNNER_FAILURES, "TAILBAN_FAILURES") /* offences that led to it */                       \
@@ -67,9 +67,9 @@ enum runner_key { RUNNER_KEY_TABLE(RUNNER_FIRST_COLUMN) RUNNER_KEYS };
 #undef RUNNER_FIRST_COLUMN
 
 struct runner_action {
-	const char *name;		     /* jobs of the same name run one after the other */
+	const char *name;                    /* jobs of the same name run one after the other */
 	const char *commands[RUNNER_EVENTS]; /* NULL: nothing to do */
-	uint32_t timeout_ms;		     /* 0: RUNNER_TIMEOUT_DEFAULT_MS */
+	uint32_t timeout_ms;                 /* 0: RUNNER_TIMEOUT_DEFAULT_MS */
 };
 
 struct runner_value {

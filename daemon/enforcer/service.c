@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the prober finds: the ports that jails protect, administrators' ssh peers; and the ignore list.
+ * What the prober finds: the ports that jails protect, administrators' ssh peers; and the ignore
+ * list.
  *
- * Questions go to the prober process and are answered some 10 ms later; bans do not wait for them. A
- * port that becomes known is followed by a kill for every ban that is in force. An ssh peer that turns
- * out to be banned is unbanned at once. Without an answer nothing is killed and nothing is lost.
+ * Questions go to the prober process and are answered some 10 ms later; bans do not wait for them.
+ * A port that becomes known is followed by a kill for every ban that is in force. An ssh peer that
+ * turns out to be banned is unbanned at once. Without an answer nothing is killed and nothing is
+ * lost.
  */
 #include "daemon/base/escape.h"
 #include "daemon/base/hostaddr.h"
@@ -23,9 +25,11 @@
 #include <unistd.h>
 
 #define SSH_TOKEN UINT32_MAX
-#define TOKEN_SOURCES 65536u /* a token: generation of the list of sources, number of the source */
-#define PORTS_OLD_NS (10 * CLOCK_SECOND_NS) /* after a ban, ports found longer ago are looked up again */
-#define ASK_AT_MOST_NS CLOCK_SECOND_NS      /* of one source, whatever happens */
+/* A token: generation of the list of sources, number of the source. */
+#define TOKEN_SOURCES 65536u
+/* After a ban, ports found longer ago are looked up again. */
+#define PORTS_OLD_NS (10 * CLOCK_SECOND_NS)
+#define ASK_AT_MOST_NS CLOCK_SECOND_NS /* of one source, whatever happens */
 #define UTMP "/var/run/utmp"
 
 /* --- the prober process ----------------------------------------------------------------------- */
@@ -68,8 +72,7 @@ int service_prober_run(void *arg, int fd)
 
 static void ask(struct enforcer *e, const struct prober_question *q)
 {
-	if (!e->prober.channel ||
-	    channel_send(e->prober.channel, SERVICE_PROBER_ASK, q, 1, -1) < 0)
+	if (!e->prober.channel || channel_send(e->prober.channel, SERVICE_PROBER_ASK, q, 1, -1) < 0)
 		return;
 	e->prober_pending++;
 }
@@ -110,7 +113,8 @@ void service_look_up(struct enforcer *e, size_t source, int64_t min_age_ns)
 				    .token = token_of(e, (uint32_t)source)};
 	int64_t now_ns = clock_now().mono_ns;
 
-	if (!s->opened || !wants_ports(e, s) || (s->asked && now_ns - s->asked_mono_ns < min_age_ns))
+	if (!s->opened || !wants_ports(e, s) ||
+	    (s->asked && now_ns - s->asked_mono_ns < min_age_ns))
 		return;
 	s->asked = true;
 	s->asked_mono_ns = now_ns;
@@ -124,15 +128,16 @@ void service_look_up_missing(struct enforcer *e)
 {
 	for (size_t i = 0; i < e->nsources; i++)
 		service_look_up(e, i,
-				e->sources[i].found && owner_alive(&e->sources[i].last) ? PORTS_OLD_NS
-											: ASK_AT_MOST_NS);
+				e->sources[i].found && owner_alive(&e->sources[i].last)
+					? PORTS_OLD_NS
+					: ASK_AT_MOST_NS);
 	service_ssh_peers(e, PORTS_OLD_NS / 2);
 }
 
 static void tell_service(struct enforcer *e, uint32_t source, const struct owner *o)
 {
-	struct protocol_service m = {.source = source, .result = (int32_t)o->result, .pid = o->pid,
-				     .nports = o->nports};
+	struct protocol_service m = {
+		.source = source, .result = (int32_t)o->result, .pid = o->pid, .nports = o->nports};
 
 	_Static_assert(PROTOCOL_PORTS_MAX == OWNER_PORTS_MAX, "one limit of ports");
 	memcpy(m.ports, o->ports, sizeof m.ports);
@@ -181,7 +186,8 @@ static void tell_ignore(struct enforcer *e, const struct protocol_ignore *entry)
 		channel_send(e->engine.channel, PROTOCOL_IGNORE, entry, 1, -1);
 }
 
-/* A ban that hits a protected address after all: it was found too late, or appeared after the ban. */
+/* A ban that hits a protected address after all: it was found too late, or appeared after the ban.
+ */
 static void lift_bans(struct enforcer *e)
 {
 	uint32_t cursor = UINT32_MAX;
@@ -192,7 +198,9 @@ static void lift_bans(struct enforcer *e)
 
 	while ((b = inforce_prev(&e->inforce, &cursor, now.mono_ns))) {
 		const struct inforce_ban copy = *b;
-		struct protocol_ban told = {.addr = b->addr, .jail = b->jail, .source = b->source,
+		struct protocol_ban told = {.addr = b->addr,
+					    .jail = b->jail,
+					    .source = b->source,
 					    .result = ERROR_REFUSED};
 
 		if (copy.flags & INFORCE_FORCED ||
@@ -209,7 +217,8 @@ static void lift_bans(struct enforcer *e)
 	}
 }
 
-/* The kernel's copy: what no ban may ever drop. ignoreip of single jails is left to the check above. */
+/* The kernel's copy: what no ban may ever drop. ignoreip of single jails is left to the check
+ * above. */
 static void update_keep(struct enforcer *e)
 {
 	struct netlist keep = {0};
@@ -251,7 +260,8 @@ static void take_ssh(struct enforcer *e, const struct sshpeers *peers)
 		const struct sshpeer *p = &peers->peers[i];
 		struct protocol_ignore entry = {.addr = p->addr, .reason = IGNORE_SSH};
 
-		fresh = fresh || !ignore_check(e->ignore, &p->addr, IGNORE_ALL_JAILS, false, now_ns, NULL);
+		fresh = fresh ||
+			!ignore_check(e->ignore, &p->addr, IGNORE_ALL_JAILS, false, now_ns, NULL);
 		ignore_ssh_seen(e->ignore, &p->addr, p->user, now_ns);
 		snprintf(entry.who, sizeof entry.who, "%s", p->user);
 		tell_ignore(e, &entry);
@@ -269,7 +279,8 @@ static void on_answer(void *ctx, const void *entries, uint32_t count, int *fds)
 	(void)fds;
 	e->prober_pending--;
 	if (a->error)
-		log_warning("prober", "cannot look at processes and sockets: %s", error_name(a->error));
+		log_warning("prober", "cannot look at processes and sockets: %s",
+			    error_name(a->error));
 	else if (a->kind == PROBER_SSHPEERS)
 		take_ssh(e, &a->ssh);
 	else
@@ -351,7 +362,8 @@ static void on_address_change(struct ev_loop *loop, ev_io *w, int revents)
 	if (!hostaddr_changed(w->fd))
 		return;
 	if (read_host(e) < 0)
-		log_warning("enforcer", "cannot read this host's addresses again; the old list stays");
+		log_warning("enforcer",
+			    "cannot read this host's addresses again; the old list stays");
 	tell_list(e, IGNORE_OWN);
 	tell_list(e, IGNORE_GATEWAY);
 	update_keep(e);

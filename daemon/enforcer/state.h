@@ -31,17 +31,17 @@
 /* A log source as the enforcer sees it: its patterns and who writes it. */
 struct enforcer_source {
 	const struct source_conf *conf;
-	const char *name; /* outlives the configuration, for a reload */
-	uint64_t dev, ino;       /* the file opened last; the writer is looked for by it */
+	const char *name;  /* outlives the configuration, for a reload */
+	uint64_t dev, ino; /* the file opened last; the writer is looked for by it */
 	bool opened, asked, found;
 	int64_t asked_mono_ns;
-	struct portset ports;    /* of the service behind it, when found */
-	struct owner last;       /* the prober's last answer */
+	struct portset ports; /* of the service behind it, when found */
+	struct owner last;    /* the prober's last answer */
 };
 
 /* A command action that the runner knows since its fork. */
 struct enforcer_command {
-	uint64_t hash; /* of its jail's name and its own text */
+	uint64_t hash;         /* of its jail's name and its own text */
 	uint16_t jail, action; /* the runner's numbers */
 };
 
@@ -53,12 +53,13 @@ struct enforcer_child {
 struct enforcer {
 	struct enforcer_start start;
 	struct conf *conf;
-	struct conf *conf_before; /* the engine's messages have its numbers until RELOAD_TAKEN; or NULL */
+	struct conf *conf_before; /* the engine's messages have its numbers until RELOAD_TAKEN; or
+				     NULL */
 	size_t nsources_before;
 	struct arena arena; /* sources; replaced at reload */
 	struct enforcer_source *sources;
 	size_t nsources;
-	uint32_t generation; /* of the list of sources: answers about an older one are dropped */
+	uint32_t generation;  /* of the list of sources: answers about an older one are dropped */
 	char privileges[256]; /* what is missing, for `status` */
 
 	struct ev_loop *loop;
@@ -93,7 +94,8 @@ struct enforcer {
 
 	/* prober */
 	int64_t ssh_asked_mono_ns;
-	int64_t keep_until_ns; /* then an ssh peer in the kernel's copy of the ignore list is outdated */
+	int64_t keep_until_ns; /* then an ssh peer in the kernel's copy of the ignore list is
+				  outdated */
 	uint32_t prober_pending;
 	uint64_t runner_dropped;
 	struct enforcer_command *commands; /* of the runner */
@@ -114,8 +116,8 @@ void enforcer_pong(struct enforcer *e);
 /* requests.c */
 extern const struct message_type enforcer_engine_types[];
 extern const uint32_t enforcer_engine_ntypes;
-void requests_flush(struct enforcer *e);    /* commits what this wake-up collected */
-void requests_forget_engine(struct enforcer *e);  /* what the one before asked for */
+void requests_flush(struct enforcer *e);         /* commits what this wake-up collected */
+void requests_forget_engine(struct enforcer *e); /* what the one before asked for */
 void requests_bans_in_force(struct enforcer *e); /* tells a new engine */
 int requests_firewall_open(struct enforcer *e, struct error *err);
 void requests_ports_known(struct enforcer *e, size_t source); /* or have changed */
@@ -127,7 +129,8 @@ extern const struct message_type service_prober_questions[]; /* what we send */
 extern const struct message_type service_prober_answers[];
 int service_prober_run(void *arg, int fd);
 void service_look_up(struct enforcer *e, size_t source, int64_t min_age_ns);
-void service_look_up_missing(struct enforcer *e); /* after bans: ports that are unknown or old, ssh peers */
+void service_look_up_missing(
+	struct enforcer *e); /* after bans: ports that are unknown or old, ssh peers */
 void service_ssh_peers(struct enforcer *e, int64_t min_age_ns);
 int service_ignore_set_up(struct enforcer *e, struct error *err);
 int service_ignore_configured(struct enforcer *e, struct error *err);
@@ -138,7 +141,8 @@ void service_tell_engine(struct enforcer *e);
 int commands_main(void *conf, int fd);
 /* The enforcer's side: a reload may give jails and actions other numbers than the runner knows. */
 int commands_remember(struct enforcer *e);
-bool commands_to_runner(const struct enforcer *e, const struct conf *conf, struct protocol_run *run);
+bool commands_to_runner(const struct enforcer *e, const struct conf *conf,
+			struct protocol_run *run);
 bool commands_from_runner(const struct enforcer *e, struct protocol_ran *ran);
 void commands_warn(const struct enforcer *e);
 

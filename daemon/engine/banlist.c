@@ -2,9 +2,10 @@
 /*
  * Decisions to the enforcer and its answers back.
  *
- * A decision goes into the list and into the outbox (in memory that outlives this engine) at once, and to
- * the enforcer at the end of the wake-up. The enforcer answers every ban: done, refused (then it leaves the
- * list again), or waiting (the firewall tries again by itself; the ban stays, unconfirmed).
+ * A decision goes into the list and into the outbox (in memory that outlives this engine) at once,
+ * and to the enforcer at the end of the wake-up. The enforcer answers every ban: done, refused
+ * (then it leaves the list again), or waiting (the firewall tries again by itself; the ban stays,
+ * unconfirmed).
  */
 #include "daemon/base/escape.h"
 #include "daemon/base/log.h"
@@ -36,8 +37,9 @@ const char *banlist_reason(const struct engine *e, const struct ban *b, char *bu
 		rule = &e->conf->jails[b->jail].rules[b->rule];
 		times_format(rule->findtime_s, window, sizeof window);
 		snprintf(buf, size, "%s: %u %s%s%s in %s", rule->filter.name, b->offences,
-			 rule->distinct ? "different " : "", rule->distinct ? rule->distinct : "offence",
-			 b->offences == 1 ? "" : "s", window);
+			 rule->distinct ? "different " : "",
+			 rule->distinct ? rule->distinct : "offence", b->offences == 1 ? "" : "s",
+			 window);
 	} else {
 		snprintf(buf, size, "unknown (kernel)");
 	}
@@ -46,13 +48,18 @@ const char *banlist_reason(const struct engine *e, const struct ban *b, char *bu
 
 /* --- notes ------------------------------------------------------------------------------------ */
 
-static void note(struct engine *e, enum evidence_verdict verdict, const struct addr *addr, uint16_t jail,
-		 uint32_t rule, int64_t value, const char *text)
+static void note(struct engine *e, enum evidence_verdict verdict, const struct addr *addr,
+		 uint16_t jail, uint32_t rule, int64_t value, const char *text)
 {
 	int64_t now_s = clock_wall_s(clock_now());
-	const struct evidence_record r = {.time_s = now_s, .noted_s = now_s, .value = value,
-					  .file = EVIDENCE_NO_FILE, .rule = rule, .addr = *addr,
-					  .jail = jail, .verdict = (uint8_t)verdict};
+	const struct evidence_record r = {.time_s = now_s,
+					  .noted_s = now_s,
+					  .value = value,
+					  .file = EVIDENCE_NO_FILE,
+					  .rule = rule,
+					  .addr = *addr,
+					  .jail = jail,
+					  .verdict = (uint8_t)verdict};
 
 	evidence_add(e->evidence, &r, slice_str(text));
 }
@@ -61,10 +68,15 @@ static void note_line(struct engine *e, enum evidence_verdict verdict,
 		      const struct detector_offence *o, int64_t value)
 {
 	const struct evidence_record r = {
-		.time_s = o->time_s, .noted_s = clock_wall_s(clock_now()), .value = value,
+		.time_s = o->time_s,
+		.noted_s = clock_wall_s(clock_now()),
+		.value = value,
 		.offset = o->offset,
-		.file = o->file->path_index < e->npaths ? o->file->path_index : EVIDENCE_NO_FILE, .rule = o->rule, .addr = o->prefix,
-		.jail = o->jail, .verdict = (uint8_t)verdict};
+		.file = o->file->path_index < e->npaths ? o->file->path_index : EVIDENCE_NO_FILE,
+		.rule = o->rule,
+		.addr = o->prefix,
+		.jail = o->jail,
+		.verdict = (uint8_t)verdict};
 
 	evidence_add(e->evidence, &r, o->line);
 }
@@ -84,8 +96,8 @@ static void say(struct engine *e, const char *what, const struct ban *b)
 /* --- out -------------------------------------------------------------------------------------- */
 
 /*
- * What was sent stays in the outbox until no message of ours waits in this process: should it crash,
- * the next engine sends it again, which changes nothing where it had arrived.
+ * What was sent stays in the outbox until no message of ours waits in this process: should it
+ * crash, the next engine sends it again, which changes nothing where it had arrived.
  */
 void banlist_flush(struct engine *e)
 {
@@ -179,7 +191,8 @@ static struct ban *enter(struct engine *e, const struct ban *b)
 
 	if (bans_add(e->bans, b, &entered) == BANS_FULL) {
 		if (log_gate_open(&e->full_gate, clock_now().mono_ns, 1, 60))
-			log_error("jail", "the ban list is full (%u): %s is not banned; raise maxbans",
+			log_error("jail",
+				  "the ban list is full (%u): %s is not banned; raise maxbans",
 				  bans_count(e->bans), addr_format(&b->addr, addr));
 		return NULL;
 	}
@@ -193,13 +206,20 @@ void banlist_ban(void *ctx, const struct detector_offence *o, int64_t duration_s
 	struct engine *e = ctx;
 	struct now now = clock_now();
 	int64_t now_s = clock_wall_s(now);
-	/* Dates have whole seconds: a ban made now runs from now; one from a backlog from its line. */
+	/* Dates have whole seconds: a ban made now runs from now; one from a backlog from its line.
+	 */
 	int64_t since_s = now_s - o->time_s <= DETECTOR_OFF_BY_S ? now_s : o->time_s;
 	int64_t until_s = duration_s == CLOCK_FOREVER ? CLOCK_FOREVER : since_s + duration_s;
-	struct ban b = {.addr = o->prefix, .jail = o->jail, .source = BAN_LOG,
-			.scope_port = e->conf->jails[o->jail].scope_port, .since_wall_s = since_s,
-			.until_wall_s = until_s, .end_mono_ns = CLOCK_FOREVER, .count = before,
-			.rule = o->rule, .offences = o->count};
+	struct ban b = {.addr = o->prefix,
+			.jail = o->jail,
+			.source = BAN_LOG,
+			.scope_port = e->conf->jails[o->jail].scope_port,
+			.since_wall_s = since_s,
+			.until_wall_s = until_s,
+			.end_mono_ns = CLOCK_FOREVER,
+			.count = before,
+			.rule = o->rule,
+			.offences = o->count};
 	struct ban *entered;
 
 	if (until_s != CLOCK_FOREVER && until_s <= now_s) {
@@ -262,7 +282,8 @@ void banlist_arm(struct engine *e)
 	int64_t next_ns = bans_next_end(e->bans), mono_ns;
 	double wait_s;
 
-	/* Waking too early is harmless and rare, setting the timer anew for each of many bans is not. */
+	/* Waking too early is harmless and rare, setting the timer anew for each of many bans is
+	 * not. */
 	if (ev_is_active(&e->end_of_ban) && e->armed_ns <= next_ns && next_ns != CLOCK_FOREVER)
 		return;
 	ev_timer_stop(e->loop, &e->end_of_ban);
@@ -279,18 +300,23 @@ void banlist_arm(struct engine *e)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* A ban that this engine does not know: found in the kernel, or made before this engine was started. */
+/* A ban that this engine does not know: found in the kernel, or made before this engine was
+ * started. */
 static struct ban *restore(struct engine *e, const struct protocol_ban *p, const char *reason)
 {
 	struct now now = clock_now();
 	bool forever = p->remaining_ms == PROTOCOL_FOREVER;
 	int64_t left_ns = forever ? 0 : (int64_t)p->remaining_ms * CLOCK_MSEC_NS;
-	const struct ban b = {
-		.addr = p->addr, .jail = p->jail, .source = p->source,
-		.scope_port = p->flags & PROTOCOL_BAN_SCOPE_PORT, .confirmed = true,
-		.since_wall_s = p->since_wall_s ? p->since_wall_s : clock_wall_s(now),
-		.until_wall_s = forever ? CLOCK_FOREVER : (now.wall_ns + left_ns) / CLOCK_SECOND_NS,
-		.end_mono_ns = forever ? CLOCK_FOREVER : now.mono_ns + left_ns, .reason = reason};
+	const struct ban b = {.addr = p->addr,
+			      .jail = p->jail,
+			      .source = p->source,
+			      .scope_port = p->flags & PROTOCOL_BAN_SCOPE_PORT,
+			      .confirmed = true,
+			      .since_wall_s = p->since_wall_s ? p->since_wall_s : clock_wall_s(now),
+			      .until_wall_s = forever ? CLOCK_FOREVER
+						      : (now.wall_ns + left_ns) / CLOCK_SECOND_NS,
+			      .end_mono_ns = forever ? CLOCK_FOREVER : now.mono_ns + left_ns,
+			      .reason = reason};
 	struct ban *entered = NULL;
 
 	if (bans_add(e->bans, &b, &entered) == BANS_FULL)
@@ -303,7 +329,8 @@ static struct ban *restore(struct engine *e, const struct protocol_ban *p, const
 
 void banlist_in_force(struct engine *e, const struct protocol_ban *p)
 {
-	const char *reason = p->source == BAN_KERNEL ? "unknown (kernel)" : "unknown (engine restarted)";
+	const char *reason =
+		p->source == BAN_KERNEL ? "unknown (kernel)" : "unknown (engine restarted)";
 
 	if (bans_find(e->bans, &p->addr, p->jail))
 		return;
@@ -434,9 +461,8 @@ void banlist_killed(struct engine *e, const struct protocol_killed *k)
 
 /* --- by hand ---------------------------------------------------------------------------------- */
 
-static struct engine_order *new_order(size_t n,
-				      void (*done)(void *, const struct control_result *, size_t),
-				      void *arg)
+static struct engine_order *
+new_order(size_t n, void (*done)(void *, const struct control_result *, size_t), void *arg)
 {
 	struct engine_order *order = calloc(1, sizeof *order);
 
@@ -467,7 +493,8 @@ static struct addr prefix_of(const struct engine *e, const struct control_ban *c
 {
 	if (c->exact || c->addr.family == ADDR_IPV4)
 		return c->addr;
-	return addr_mask(c->addr, c->jail < e->conf->njails ? e->conf->jails[c->jail].ipv6_prefix : 64);
+	return addr_mask(c->addr,
+			 c->jail < e->conf->njails ? e->conf->jails[c->jail].ipv6_prefix : 64);
 }
 
 #define BY_HAND_S 3600 /* without a jail and without --for */
@@ -476,8 +503,11 @@ static struct addr prefix_of(const struct engine *e, const struct control_ban *c
 static int ban_by_hand(struct engine *e, const struct control_ban *c, struct control_result *r)
 {
 	struct now now = clock_now();
-	struct ban b = {.addr = prefix_of(e, c), .source = BAN_HAND, .since_wall_s = clock_wall_s(now),
-			.until_wall_s = CLOCK_FOREVER, .end_mono_ns = CLOCK_FOREVER,
+	struct ban b = {.addr = prefix_of(e, c),
+			.source = BAN_HAND,
+			.since_wall_s = clock_wall_s(now),
+			.until_wall_s = CLOCK_FOREVER,
+			.end_mono_ns = CLOCK_FOREVER,
 			.jail = c->jail < e->conf->njails ? c->jail : PROTOCOL_JAIL_HAND,
 			.reason = c->reason[0] ? c->reason : "by hand"};
 	int64_t duration_s = c->duration_s;
@@ -485,15 +515,16 @@ static int ban_by_hand(struct engine *e, const struct control_ban *c, struct con
 	struct ignore_hit hit;
 
 	r->addr = b.addr;
-	if (ignore_check(e->ignore, &b.addr, b.jail < e->conf->njails ? b.jail : IGNORE_ANY_JAIL, false,
-			 now.mono_ns, &hit)) {
+	if (ignore_check(e->ignore, &b.addr, b.jail < e->conf->njails ? b.jail : IGNORE_ANY_JAIL,
+			 false, now.mono_ns, &hit)) {
 		ignore_format(&hit, now.mono_ns, r->text);
 		e->resume.head->counters.refused++;
 		note(e, EVIDENCE_REFUSED, &b.addr, b.jail, 0, hit.reason, r->text);
 		return ERROR_REFUSED;
 	}
 	if (!duration_s && c->jail < e->conf->njails)
-		duration_s = detector_bantime(e->detector, c->jail, &b.addr, b.since_wall_s, &b.count);
+		duration_s =
+			detector_bantime(e->detector, c->jail, &b.addr, b.since_wall_s, &b.count);
 	else if (!duration_s)
 		duration_s = BY_HAND_S;
 	if (duration_s != CLOCK_FOREVER) {
@@ -592,7 +623,8 @@ static void take_out(struct engine *e, const struct ban *b)
 
 static bool wanted(const struct control_ban *c, const struct ban *b)
 {
-	return (c->jail == CONTROL_NO_JAIL || b->jail == c->jail) && addr_contains(&c->addr, &b->addr);
+	return (c->jail == CONTROL_NO_JAIL || b->jail == c->jail) &&
+	       addr_contains(&c->addr, &b->addr);
 }
 
 /* The ban that holds a host: of a jail, or the narrowest of any. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Command actions of a ban: collects the values and sends them to the runner, by way of the enforcer.
+ * Command actions of a ban: collects the values and sends them to the runner, by way of the
+ * enforcer.
  *
  * Never on the ban's way: what does not fit the channel or the runner's queue is dropped there and
  * counted. A value that is too long is cut.
@@ -72,7 +73,8 @@ static void send_command(struct engine *e, uint16_t jail, uint16_t action, enum 
 {
 	static char message[PROTOCOL_VALUES_MAX]; /* too large for the stack, needed once a ban */
 	const struct protocol_run run = {jail, action, (uint16_t)event, (uint16_t)v->n};
-	ssize_t n = runner_values_pack(v->list, v->n, message + sizeof run, sizeof message - sizeof run);
+	ssize_t n = runner_values_pack(v->list, v->n, message + sizeof run,
+				       sizeof message - sizeof run);
 
 	if (n < 0)
 		return;
@@ -95,7 +97,8 @@ void commands_run(struct engine *e, const struct ban *b, enum runner_event event
 			continue;
 		if (!v.n) {
 			put(&v, RUNNER_ADDR, slice_str(addr_format(&b->addr, addr)));
-			put(&v, RUNNER_REASON, slice_str(banlist_reason(e, b, reason, sizeof reason)));
+			put(&v, RUNNER_REASON,
+			    slice_str(banlist_reason(e, b, reason, sizeof reason)));
 			put_ban(e, &v, b);
 			evidence_walk(e->evidence, &b->addr, add_match, &matches);
 			put(&v, RUNNER_MATCHES, slice_of(matches.text, matches.n));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From a line to a decision: see detector.h. Only detector_new can fail; afterwards a line that cannot be
- * used is counted and left.
+ * From a line to a decision: see detector.h. Only detector_new can fail; afterwards a line that
+ * cannot be used is counted and left.
  */
 #include "daemon/engine/detector.h"
 #include "daemon/base/escape.h"
@@ -178,8 +178,8 @@ static int attach(struct detector *d, const struct detector_memory *memory)
 	free(rules);
 	if (r < 0)
 		return r;
-	return growth_attach(&d->growth, memory->growth, memory->growth_bytes, 2 * d->conf->maxtracked,
-			     d->conf->dbpurgeage_s, &kept);
+	return growth_attach(&d->growth, memory->growth, memory->growth_bytes,
+			     2 * d->conf->maxtracked, d->conf->dbpurgeage_s, &kept);
 }
 
 int detector_new(const struct conf *conf, const struct detector_memory *memory, struct bans *bans,
@@ -192,8 +192,12 @@ int detector_new(const struct conf *conf, const struct detector_memory *memory, 
 
 	if (!d)
 		return error_set(err, -ENOMEM, "out of memory");
-	*d = (struct detector){.conf = conf, .bans = bans, .ignore = ignore, .hooks = hooks,
-			       .ctx = ctx, .seed = memory->seed};
+	*d = (struct detector){.conf = conf,
+			       .bans = bans,
+			       .ignore = ignore,
+			       .hooks = hooks,
+			       .ctx = ctx,
+			       .seed = memory->seed};
 	d->jails = calloc(conf->njails ? conf->njails : 1, sizeof *d->jails);
 	if (!d->jails)
 		r = error_set(err, -ENOMEM, "out of memory");
@@ -245,8 +249,8 @@ static void remember_pair(struct detector *d, struct detector_file *file,
 }
 
 /*
- * Takes the pair out when this line is its second half. A status by name (HTTPStatus.BAD_REQUEST) has no
- * number to compare; address and order decide then.
+ * Takes the pair out when this line is its second half. A status by name (HTTPStatus.BAD_REQUEST)
+ * has no number to compare; address and order decide then.
  */
 static bool take_pair(struct detector *d, struct detector_file *file, const struct addr *addr,
 		      struct slice code)
@@ -329,9 +333,10 @@ static int64_t line_time(struct detector *d, const struct in_hand *in, const str
 		return m->time_s;
 	if (!in->file->told_clock_off) {
 		in->file->told_clock_off = true;
-		snprintf(text, sizeof text,
-			 "its dates are %lld s off (another zone or clock?); its lines count as now",
-			 (long long)off);
+		snprintf(
+			text, sizeof text,
+			"its dates are %lld s off (another zone or clock?); its lines count as now",
+			(long long)off);
 		d->hooks->notice(d->ctx, in->file, text);
 	}
 	return in->now_s;
@@ -376,9 +381,15 @@ static void offence(struct detector *d, uint16_t jail, uint16_t rule, const stru
 	struct jail *j = &d->jails[jail];
 	const struct rule *r = &j->rules[rule];
 	struct detector_offence o = {
-		.jail = jail, .rule = rule, .host = m->addr, .time_s = time_s, .line = in->line,
-		.prefix = detector_prefix(d->conf, jail, &m->addr), .file = in->file,
-		.offset = in->offset, .number = d->line_number,
+		.jail = jail,
+		.rule = rule,
+		.host = m->addr,
+		.time_s = time_s,
+		.line = in->line,
+		.prefix = detector_prefix(d->conf, jail, &m->addr),
+		.file = in->file,
+		.offset = in->offset,
+		.number = d->line_number,
 	};
 	enum detector_again again = DETECTOR_NEW;
 	struct ignore_hit hit;
@@ -467,7 +478,9 @@ static void one_line(struct detector *d, const uint16_t *jails, size_t njails, s
 void detector_block(struct detector *d, struct detector_file *file, const uint16_t *jails,
 		    size_t njails, struct slice text, uint64_t offset, struct now now, bool tailing)
 {
-	struct in_hand in = {.file = file, .now_s = clock_wall_s(now), .mono_ns = now.mono_ns,
+	struct in_hand in = {.file = file,
+			     .now_s = clock_wall_s(now),
+			     .mono_ns = now.mono_ns,
 			     .tailing = tailing};
 
 	while (text.n) {
@@ -545,7 +558,8 @@ bool detector_date(struct detector *d, const uint16_t *jails, size_t njails, str
 {
 	for (size_t i = 0; i < njails; i++)
 		for (size_t k = 0; k < d->jails[jails[i]].nrules; k++)
-			if (filter_date(d->jails[jails[i]].rules[k].filter, line, now_s, ret_time_s))
+			if (filter_date(d->jails[jails[i]].rules[k].filter, line, now_s,
+					ret_time_s))
 				return true;
 	return false;
 }
@@ -565,8 +579,8 @@ void detector_forget(struct detector *d, const struct addr *prefix)
 	ledger_forget(&d->ledger, prefix);
 }
 
-int64_t detector_bantime(struct detector *d, uint16_t jail, const struct addr *prefix, int64_t now_s,
-			 unsigned *ret_before)
+int64_t detector_bantime(struct detector *d, uint16_t jail, const struct addr *prefix,
+			 int64_t now_s, unsigned *ret_before)
 {
 	struct jail *j = &d->jails[jail];
 	uint16_t scope = j->overalljails ? GROWTH_ALL_JAILS : jail;
@@ -583,7 +597,8 @@ void detector_banned(struct detector *d, uint16_t jail, const struct addr *prefi
 	growth_note(&d->growth, prefix, jail, now_s, until_s);
 }
 
-/* An unban by hand says that the ban was wrong: what led to it is forgotten, that it was there is not. */
+/* An unban by hand says that the ban was wrong: what led to it is forgotten, that it was there is
+ * not. */
 void detector_unbanned(struct detector *d, uint16_t jail, const struct addr *prefix, int64_t now_s)
 {
 	growth_ended(&d->growth, prefix, jail, now_s);

@@ -2,18 +2,21 @@
 /*
  * From a line to a decision: filters, the ignore list, the ledger and ban growth of all jails.
  *
- * The engine and `tailban replay` run this same code; they differ in where lines come from and what the
- * hooks do. Blocks of whole lines come in (detector_block), each with the set of jails that read this
- * file; decisions go out through the hooks, at once and in order. No clock, no descriptor, no kernel
- * call and, after detector_new, no malloc a line (bans themselves allocate their record).
+ * The engine and `tailban replay` run this same code; they differ in where lines come from and what
+ * the hooks do. Blocks of whole lines come in (detector_block), each with the set of jails that
+ * read this file; decisions go out through the hooks, at once and in order. No clock, no
+ * descriptor, no kernel call and, after detector_new, no malloc a line (bans themselves allocate
+ * their record).
  *
- * Time (DESIGN: log time): a line counts at its own date. While tailing, a date that is more than a minute
- * off counts as now, said once a file; a line without date counts as now. A backlog (what was in the
- * file when it was opened) counts at its dates, and a ban from it runs from the line's time.
+ * Time (DESIGN: log time): a line counts at its own date. While tailing, a date that is more than a
+ * minute off counts as now, said once a file; a line without date counts as now. A backlog (what
+ * was in the file when it was opened) counts at its dates, and a ban from it runs from the line's
+ * time.
  *
- * The two lines of one bad request: a failure line of a filter with `partnerregex` leaves {address, code}
- * in the file's memory; the partner line that follows takes it out again and is quiet for every
- * jail of that file. Servers with threads put other lines between the two, so DETECTOR_PAIRS are kept.
+ * The two lines of one bad request: a failure line of a filter with `partnerregex` leaves {address,
+ * code} in the file's memory; the partner line that follows takes it out again and is quiet for
+ * every jail of that file. Servers with threads put other lines between the two, so DETECTOR_PAIRS
+ * are kept.
  */
 #ifndef TAILBAN_ENGINE_DETECTOR_H
 #define TAILBAN_ENGINE_DETECTOR_H
@@ -75,19 +78,24 @@ enum detector_again {
 struct detector_hooks {
 	/* Every counted offence. May be NULL. */
 	void (*offence)(void *ctx, const struct detector_offence *o);
-	/* The threshold is reached. duration_s is CLOCK_FOREVER or seconds from o->time_s; `before` is how
-	 * often the prefix was banned before. */
-	void (*ban)(void *ctx, const struct detector_offence *o, int64_t duration_s, unsigned before);
+	/* The threshold is reached. duration_s is CLOCK_FOREVER or seconds from o->time_s; `before`
+	 * is how often the prefix was banned before. */
+	void (*ban)(void *ctx, const struct detector_offence *o, int64_t duration_s,
+		    unsigned before);
 	/* The offence is of an address that is never banned. May be NULL. */
 	void (*refused)(void *ctx, const struct detector_offence *o, const struct ignore_hit *why);
-	/* A sentence that is said once: a clock that is off, a line that does not name an address. */
+	/* A sentence that is said once: a clock that is off, a line that does not name an address.
+	 */
 	void (*notice)(void *ctx, const struct detector_file *file, const char *text);
 	/* Around each line that is given to the regexes; may be NULL. See resume.h. */
 	void (*line_begins)(void *ctx, const struct detector_file *file, uint64_t offset);
 	/* True when this line must not be looked at (it ended an engine before). May be NULL. */
-	bool (*skip_line)(void *ctx, const struct detector_file *file, uint64_t offset, struct slice line);
-	/* Around each offence that is counted; `before` are in its window without it. Both or none. */
-	enum detector_again (*counting)(void *ctx, const struct detector_offence *o, unsigned before);
+	bool (*skip_line)(void *ctx, const struct detector_file *file, uint64_t offset,
+			  struct slice line);
+	/* Around each offence that is counted; `before` are in its window without it. Both or none.
+	 */
+	enum detector_again (*counting)(void *ctx, const struct detector_offence *o,
+					unsigned before);
 	void (*counted)(void *ctx);
 };
 
@@ -100,19 +108,20 @@ struct detector_memory {
 void detector_sizes(const struct conf *conf, size_t *ret_ledger_bytes, size_t *ret_growth_bytes);
 
 /*
- * Compiles all filters; `conf`, `bans` and `ignore` stay the caller's and must outlive the detector.
- * 0, or ERROR_CONFIG with file and line, or -EINVAL for regions of a wrong size.
+ * Compiles all filters; `conf`, `bans` and `ignore` stay the caller's and must outlive the
+ * detector. 0, or ERROR_CONFIG with file and line, or -EINVAL for regions of a wrong size.
  */
 int detector_new(const struct conf *conf, const struct detector_memory *memory, struct bans *bans,
 		 const struct ignore *ignore, const struct detector_hooks *hooks, void *ctx,
 		 struct detector **ret_detector, struct error *err);
 
 /*
- * All lines of a block (each ends in \n) for the jails whose indexes are in `jails`. `offset` is where
- * the text stands in its file. tailing = false takes every date as it is (replay).
+ * All lines of a block (each ends in \n) for the jails whose indexes are in `jails`. `offset` is
+ * where the text stands in its file. tailing = false takes every date as it is (replay).
  */
-void detector_block(struct detector *d, struct detector_file *file, const uint16_t *jails, size_t njails,
-		    struct slice text, uint64_t offset, struct now now, bool tailing);
+void detector_block(struct detector *d, struct detector_file *file, const uint16_t *jails,
+		    size_t njails, struct slice text, uint64_t offset, struct now now,
+		    bool tailing);
 
 /* Compiles every filter of the configuration and throws it away: all errors, for `tailband -t`. */
 void detector_check(const struct conf *conf, struct conf_errors *errs);
@@ -128,8 +137,8 @@ int64_t detector_findtime(const struct detector *d, const uint16_t *jails, size_
 void detector_forget(struct detector *d, const struct addr *prefix);
 
 /* The duration of a ban by hand, and the history that bans and unbans leave. */
-int64_t detector_bantime(struct detector *d, uint16_t jail, const struct addr *prefix, int64_t now_s,
-			 unsigned *ret_before);
+int64_t detector_bantime(struct detector *d, uint16_t jail, const struct addr *prefix,
+			 int64_t now_s, unsigned *ret_before);
 void detector_banned(struct detector *d, uint16_t jail, const struct addr *prefix, int64_t now_s,
 		     int64_t until_s);
 void detector_unbanned(struct detector *d, uint16_t jail, const struct addr *prefix, int64_t now_s);
@@ -151,7 +160,8 @@ void detector_carry(struct detector *to, const struct detector *from);
 
 const struct detector_counts *detector_counts(const struct detector *d, uint16_t jail);
 const struct ledger_stats *detector_ledger_stats(struct detector *d);
-const struct filter_stats *detector_filter_stats(const struct detector *d, uint16_t jail, uint16_t rule);
+const struct filter_stats *detector_filter_stats(const struct detector *d, uint16_t jail,
+						 uint16_t rule);
 
 void detector_free(struct detector *d);
 

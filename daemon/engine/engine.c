@@ -2,8 +2,9 @@
 /*
  * The engine's life: start-up, messages of the enforcer, ready, stop; see engine.h.
  *
- * A start that fails says why and exits with status 1 (configuration) or 4; the enforcer decides what
- * comes next. A channel that ends or breaks the rules ends the engine: alone it can do nothing.
+ * A start that fails says why and exits with status 1 (configuration) or 4; the enforcer decides
+ * what comes next. A channel that ends or breaks the rules ends the engine: alone it can do
+ * nothing.
  */
 #include "daemon/engine/engine.h"
 #include "daemon/base/log.h"
@@ -18,15 +19,15 @@
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-#define HANDLER(name, entry)                                                                  \
-	static void on_##name(void *ctx, const void *entries, uint32_t count, int *fds)        \
-	{                                                                                      \
-		struct engine *e = ctx;                                                        \
-		const entry *list = entries;                                                   \
-                                                                                               \
-		(void)fds;                                                                     \
-		for (uint32_t i = 0; i < count; i++)                                           \
-			take_##name(e, &list[i], fds);                                         \
+#define HANDLER(name, entry)                                                                       \
+	static void on_##name(void *ctx, const void *entries, uint32_t count, int *fds)            \
+	{                                                                                          \
+		struct engine *e = ctx;                                                            \
+		const entry *list = entries;                                                       \
+                                                                                                   \
+		(void)fds;                                                                         \
+		for (uint32_t i = 0; i < count; i++)                                               \
+			take_##name(e, &list[i], fds);                                             \
 	}
 
 static void take_PING(struct engine *e, const struct protocol_ping *p, int *fds)
@@ -193,8 +194,9 @@ static void take_DUMP(struct engine *e, const struct protocol_ping *p, int *fds)
 
 	(void)p;
 	(void)fds;
-	log_notice("counters", "lines %llu, bytes %llu, guilty lines %llu, offences %llu, bans %llu, "
-			       "unbans %llu, kills %llu, refused %llu",
+	log_notice("counters",
+		   "lines %llu, bytes %llu, guilty lines %llu, offences %llu, bans %llu, "
+		   "unbans %llu, kills %llu, refused %llu",
 		   (unsigned long long)c->lines_read, (unsigned long long)c->bytes_read,
 		   (unsigned long long)c->poison_lines, (unsigned long long)c->offences,
 		   (unsigned long long)c->bans, (unsigned long long)c->unbans,
@@ -204,7 +206,7 @@ static void take_DUMP(struct engine *e, const struct protocol_ping *p, int *fds)
 #define MAKE_HANDLER(name, entry, most, fds_least, fds_most) HANDLER(name, entry)
 PROTOCOL_TO_ENGINE(MAKE_HANDLER)
 
-#define ROW(name, entry, most, fds_least, fds_most) \
+#define ROW(name, entry, most, fds_least, fds_most)                                                \
 	[PROTOCOL_##name] = {#name, sizeof(entry), 1, most, fds_least, fds_most, on_##name},
 static const struct message_type from_enforcer[] = {PROTOCOL_TO_ENGINE(ROW)};
 static const struct message_type to_enforcer[] = {PROTOCOL_TO_ENFORCER(PROTOCOL_SENT)};
@@ -219,26 +221,34 @@ static void enforcer_closed(void *ctx, int error)
 	ev_break(e->loop, EVBREAK_ALL);
 }
 
-static const struct channel_hooks channel_hooks = {
-	.in = from_enforcer, .nin = PROTOCOL_TO_ENGINE_TYPES,
-	.out = to_enforcer, .nout = PROTOCOL_TO_ENFORCER_TYPES, .closed = enforcer_closed};
+static const struct channel_hooks channel_hooks = {.in = from_enforcer,
+						   .nin = PROTOCOL_TO_ENGINE_TYPES,
+						   .out = to_enforcer,
+						   .nout = PROTOCOL_TO_ENFORCER_TYPES,
+						   .closed = enforcer_closed};
 
 /* --- the detector and its memory -------------------------------------------------------------- */
 
-static const struct detector_hooks detector_hooks = {
-	.offence = banlist_offence, .ban = banlist_ban, .refused = banlist_refused,
-	.notice = lines_notice, .line_begins = lines_begins, .skip_line = lines_skip,
-	.counting = lines_counting, .counted = lines_counted};
+static const struct detector_hooks detector_hooks = {.offence = banlist_offence,
+						     .ban = banlist_ban,
+						     .refused = banlist_refused,
+						     .notice = lines_notice,
+						     .line_begins = lines_begins,
+						     .skip_line = lines_skip,
+						     .counting = lines_counting,
+						     .counted = lines_counted};
 
 int engine_make_detector(struct engine *e, const struct conf *conf, const struct resume *resume,
 			 struct detector **ret_detector, struct error *err)
 {
-	const struct detector_memory memory = {
-		.ledger = resume->ledger, .ledger_bytes = resume->head->ledger_bytes,
-		.growth = resume->growth, .growth_bytes = resume->head->growth_bytes,
-		.seed = resume->head->seed};
+	const struct detector_memory memory = {.ledger = resume->ledger,
+					       .ledger_bytes = resume->head->ledger_bytes,
+					       .growth = resume->growth,
+					       .growth_bytes = resume->head->growth_bytes,
+					       .seed = resume->head->seed};
 
-	return detector_new(conf, &memory, e->bans, e->ignore, &detector_hooks, e, ret_detector, err);
+	return detector_new(conf, &memory, e->bans, e->ignore, &detector_hooks, e, ret_detector,
+			    err);
 }
 
 int engine_ignore_configured(struct engine *e, const struct conf *conf)
@@ -313,7 +323,8 @@ static void never(struct ev_loop *loop, ev_periodic *w, int revents)
 
 static int open_tables(struct engine *e, struct error *err)
 {
-	int r = resume_attach(e->start.resume_fd, e->conf, e->start.crashed, &e->resume, &e->guilty);
+	int r = resume_attach(e->start.resume_fd, e->conf, e->start.crashed, &e->resume,
+			      &e->guilty);
 
 	if (r < 0)
 		return error_set(err, r, "cannot map the engine's memory: %s", error_name(r));

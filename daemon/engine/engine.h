@@ -9,7 +9,8 @@
 #define TAILBAN_ENGINE_ENGINE_H
 
 /* `start` is a struct engine_start (enforcer/protocol.h), fd its end of the channel. Runs until the
- * enforcer says stop or is gone, or stdin has ended; the process's exit status. For process_spawn. */
+ * enforcer says stop or is gone, or stdin has ended; the process's exit status. For process_spawn.
+ */
 int engine_run(void *start, int fd);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From sources to the detector: who opens files, where reading starts, what is remembered of each file.
+ * From sources to the detector: who opens files, where reading starts, what is remembered of each
+ * file.
  *
- * A source that cannot be made (no memory, no inotify) fails the start with a sentence; later troubles of
- * single files are said once and shown in `status`.
+ * A source that cannot be made (no memory, no inotify) fails the start with a sentence; later
+ * troubles of single files are said once and shown in `status`.
  */
 #include "daemon/base/escape.h"
 #include "daemon/base/log.h"
@@ -52,8 +53,8 @@ static void forget_row(struct engine *e, const struct resume_file *row)
 }
 
 /* The file's memory; made at its first block or its start. Moves to the front. */
-static struct engine_file *file_of(struct engine_source *s, const char *path, struct source_file_id id,
-				   bool *ret_known)
+static struct engine_file *file_of(struct engine_source *s, const char *path,
+				   struct source_file_id id, bool *ret_known)
 {
 	struct engine *e = s->engine;
 	struct engine_file *f;
@@ -102,8 +103,8 @@ void lines_begins(void *ctx, const struct detector_file *file, uint64_t offset)
 }
 
 /*
- * The line that was in hand when an engine was killed comes again. What is dealt with is passed over; the
- * offence that was under way has been counted when its record is not as it was before.
+ * The line that was in hand when an engine was killed comes again. What is dealt with is passed
+ * over; the offence that was under way has been counted when its record is not as it was before.
  */
 static enum detector_again again(struct engine *e, const struct engine_file *f, uint64_t offset,
 				 unsigned before)
@@ -144,7 +145,8 @@ static void save_guilty(struct engine *e, const struct detector_file *file, uint
 	char path[PATH_MAX], text[256];
 	int fd;
 
-	log_error("engine", "the line at %s:%llu ended the engine before this one; it is skipped: %s",
+	log_error("engine",
+		  "the line at %s:%llu ended the engine before this one; it is skipped: %s",
 		  file->path, (unsigned long long)offset, escape_text(text, sizeof text, line));
 	/* The first configuration's: a reload does not move the state directory. */
 	snprintf(path, sizeof path, "%s/guilty-lines", e->start.conf->statedir);
@@ -184,8 +186,7 @@ void lines_notice(void *ctx, const struct detector_file *file, const char *text)
 static void on_open(void *ctx, struct source *source)
 {
 	struct engine_source *s = ctx;
-	const struct protocol_open o = {.source = s->index,
-					.generation = s->engine->generation};
+	const struct protocol_open o = {.source = s->index, .generation = s->engine->generation};
 
 	(void)source;
 	if (channel_send(s->engine->channel, PROTOCOL_OPEN, &o, 1, -1) < 0)
@@ -206,12 +207,13 @@ static bool date_of(void *ctx, struct slice line, int64_t *ret_s)
 }
 
 /* Where the engine before stopped; else the first line within findtime; else the end. */
-static int64_t on_start(void *ctx, struct source *source, const char *path, struct source_file_id id,
-			int fd, uint64_t size, uint32_t fingerprint)
+static int64_t on_start(void *ctx, struct source *source, const char *path,
+			struct source_file_id id, int fd, uint64_t size, uint32_t fingerprint)
 {
 	struct engine_source *s = ctx;
 	struct date_search search = {s, clock_wall_s(clock_now())};
-	int64_t findtime_s = detector_findtime(s->engine->detector, s->conf->jails, s->conf->njails);
+	int64_t findtime_s =
+		detector_findtime(s->engine->detector, s->conf->jails, s->conf->njails);
 	struct engine_file *f;
 	int64_t offset;
 	bool known;
@@ -222,8 +224,9 @@ static int64_t on_start(void *ctx, struct source *source, const char *path, stru
 		return (int64_t)size;
 	if (known && f->row->offset <= size && source_fingerprint_fits(fd, f->row->fingerprint))
 		return (int64_t)f->row->offset;
-	offset = s->conf->tail ? (int64_t)size
-			       : source_seek_date(fd, size, search.now_s - findtime_s, date_of, &search);
+	offset = s->conf->tail
+			 ? (int64_t)size
+			 : source_seek_date(fd, size, search.now_s - findtime_s, date_of, &search);
 	if (offset < 0)
 		offset = (int64_t)size;
 	f->row->fingerprint = fingerprint;
@@ -350,7 +353,8 @@ static uint64_t hash_of(const struct source_conf *s)
 	uint64_t sum = (uint64_t)s->backend;
 
 	for (size_t i = 0; i < s->npatterns; i++)
-		sum = sum * 31 + hash_bytes(&fixed, s->patterns[i].text, strlen(s->patterns[i].text));
+		sum = sum * 31 +
+		      hash_bytes(&fixed, s->patterns[i].text, strlen(s->patterns[i].text));
 	return sum;
 }
 
@@ -361,7 +365,8 @@ static int share_inotify(struct engine *e, struct error *err)
 	if (r < 0)
 		return error_set(err, r, "cannot use inotify: %s", error_name(r));
 	watch_set_helper(ask_for_watch, e);
-	return channel_send(e->channel, PROTOCOL_INOTIFY, &(struct protocol_ping){0}, 1, watch_fd());
+	return channel_send(e->channel, PROTOCOL_INOTIFY, &(struct protocol_ping){0}, 1,
+			    watch_fd());
 }
 
 int lines_open(struct engine *e, struct error *err)

@@ -2,10 +2,10 @@
 /*
  * A new configuration, all or nothing.
  *
- * The engine parses and compiles everything first; any error is answered with file and line and nothing has
- * changed. Then the enforcer parses for itself; only when both read the same does it say yes, and
- * then nothing can fail any more but memory. Bans, history and evidence stay; jails are matched by
- * name; logs that are still read go on at their positions.
+ * The engine parses and compiles everything first; any error is answered with file and line and
+ * nothing has changed. Then the enforcer parses for itself; only when both read the same does it
+ * say yes, and then nothing can fail any more but memory. Bans, history and evidence stay; jails
+ * are matched by name; logs that are still read go on at their positions.
  */
 #include "daemon/base/log.h"
 #include "daemon/engine/state.h"
@@ -89,7 +89,8 @@ void reload_start(void *engine, void (*done)(void *arg, const struct error *err)
 	}
 }
 
-/* Bans go on under the number that their jail has now; those of a jail that is gone stay in force. */
+/* Bans go on under the number that their jail has now; those of a jail that is gone stay in force.
+ */
 static void renumber(struct engine *e, const struct conf *old, const struct conf *new)
 {
 	struct bans *fresh = bans_new(new->maxbans);
@@ -131,10 +132,12 @@ static void carry_over(const struct resume *old, const struct detector *old_dete
 	if (old->head->growth_bytes == h->growth_bytes)
 		detector_copy_growth(old_detector, fresh->growth);
 	else
-		log_warning("reload", "maxtracked has changed: how often addresses were banned before is forgotten");
+		log_warning("reload", "maxtracked has changed: how often addresses were banned "
+				      "before is forgotten");
 }
 
-/* What cannot be carried out now ends the engine; the next one starts with the new configuration. */
+/* What cannot be carried out now ends the engine; the next one starts with the new configuration.
+ */
 static void give_up(struct engine *e, const struct error *err)
 {
 	log_error("reload", "%s; starting again with the new configuration", err->text);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What outlives an engine: see resume.h. Creating and mapping fail with errno; nothing else fails. */
+/* What outlives an engine: see resume.h. Creating and mapping fail with errno; nothing else fails.
+ */
 #include "daemon/engine/resume.h"
 #include "daemon/engine/detector.h"
 
@@ -148,8 +149,8 @@ struct resume_file *resume_file(struct resume *r, uint64_t source, uint64_t dev,
 		if (f->used < oldest->used)
 			oldest = f;
 	}
-	*oldest = (struct resume_file){
-		.source = source, .dev = dev, .ino = ino, .used = ++h->serial};
+	*oldest =
+		(struct resume_file){.source = source, .dev = dev, .ino = ino, .used = ++h->serial};
 	*ret_known = false;
 	return oldest;
 }

@@ -3,12 +3,13 @@
  * What outlives an engine: file positions, the line in hand, unsent bans, counters, the ledger.
  *
  * A memfd that the enforcer makes and gives to each new engine; only engines map it. When an engine
- * crashes, the line it had in hand is the guilty one: the next engine skips exactly that line and goes on
- * behind it, and every other line counts once. An engine that was killed from outside (SIGKILL) did
- * nothing wrong, its line is taken again.
+ * crashes, the line it had in hand is the guilty one: the next engine skips exactly that line and
+ * goes on behind it, and every other line counts once. An engine that was killed from outside
+ * (SIGKILL) did nothing wrong, its line is taken again.
  *
  * Pointer-free. A region of another shape (other jails, other sizes, damaged head) is formatted
- * afresh; each file row is checked against the file itself (device, inode, size) before it is believed.
+ * afresh; each file row is checked against the file itself (device, inode, size) before it is
+ * believed.
  */
 #ifndef TAILBAN_ENGINE_RESUME_H
 #define TAILBAN_ENGINE_RESUME_H
@@ -23,7 +24,7 @@
 #define RESUME_POISON_BYTES 8192u /* of a guilty line that are saved */
 
 struct resume_file {
-	uint64_t source;      /* a hash of its patterns: two sources may read one file */
+	uint64_t source; /* a hash of its patterns: two sources may read one file */
 	uint64_t dev, ino;
 	uint64_t offset;      /* everything before it is counted */
 	uint64_t backlog_end; /* see detector_file */
@@ -32,9 +33,9 @@ struct resume_file {
 };
 
 /*
- * How far the offences of the line in hand are counted, for the engine that takes the line again after a
- * SIGKILL: an offence that is counted twice bans the innocent, one that reached its threshold and was not
- * dealt with is a lost ban.
+ * How far the offences of the line in hand are counted, for the engine that takes the line again
+ * after a SIGKILL: an offence that is counted twice bans the innocent, one that reached its
+ * threshold and was not dealt with is a lost ban.
  */
 struct resume_step {
 	uint64_t offset; /* of the line */
@@ -71,7 +72,7 @@ struct resume {
 	struct resume_head *head;
 	void *ledger, *growth;
 	size_t bytes;
-	bool kept; /* taken over from an engine before */
+	bool kept;                /* taken over from an engine before */
 	struct resume_step again; /* of the line that was in hand, as the engine before left it */
 };
 
@@ -85,8 +86,8 @@ int resume_create(const struct conf *conf);
 uint64_t resume_progress(int fd);
 
 /*
- * Maps it. `crashed` says that the engine before died of its own fault: the line in hand, if any, goes
- * to the skips and its place into *ret_guilty (row and offset; row NULL when there was none).
+ * Maps it. `crashed` says that the engine before died of its own fault: the line in hand, if any,
+ * goes to the skips and its place into *ret_guilty (row and offset; row NULL when there was none).
  */
 struct resume_guilty {
 	const struct resume_file *file;
@@ -116,8 +117,8 @@ static inline void resume_count(struct resume *r, uint64_t offset)
 }
 
 /*
- * The line at this offset is being looked at; the hot path's few stores. A line is counted when the next
- * one begins, so one that is cut short by a crash is counted by the engine that gets past it.
+ * The line at this offset is being looked at; the hot path's few stores. A line is counted when the
+ * next one begins, so one that is cut short by a crash is counted by the engine that gets past it.
  */
 static inline void resume_line(struct resume *r, const struct resume_file *f, uint64_t offset)
 {

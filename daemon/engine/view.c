@@ -2,7 +2,8 @@
 /*
  * What clients read of the engine: `status`, `status JAIL`, names, and fresh drop counters.
  *
- * Nothing here changes anything but the counters of bans. JSON that cannot be made (no memory) is null.
+ * Nothing here changes anything but the counters of bans. JSON that cannot be made (no memory) is
+ * null.
  */
 #include "daemon/base/log.h"
 #include "daemon/config/times.h"
@@ -130,15 +131,15 @@ static void add_services(json_t *list, const struct engine_source *s)
 	const struct protocol_service *v = &s->service;
 
 	if (!v->nports && v->text[0])
-		json_array_append_new(list, json_pack("{s:n, s:n, s:n, s:n, s:s, s:o}", "port", "pid",
-						      "descriptors", "limit", "log", s->conf->name,
-						      "text", text(v->text)));
+		json_array_append_new(list, json_pack("{s:n, s:n, s:n, s:n, s:s, s:o}", "port",
+						      "pid", "descriptors", "limit", "log",
+						      s->conf->name, "text", text(v->text)));
 	for (uint32_t p = 0; p < v->nports && p < PROTOCOL_PORTS_MAX; p++)
 		json_array_append_new(list, json_pack("{s:i, s:i, s:o, s:o, s:s, s:o}", "port",
 						      (int)v->ports[p], "pid", (int)v->pid,
-						      "descriptors", descriptors_json(v->pid), "limit",
-						      limit_json(v->pid), "log", s->conf->name, "text",
-						      text(v->text)));
+						      "descriptors", descriptors_json(v->pid),
+						      "limit", limit_json(v->pid), "log",
+						      s->conf->name, "text", text(v->text)));
 }
 
 static json_t *services_json(const struct engine *e)
@@ -157,11 +158,12 @@ static json_t *health_json(const struct engine *e)
 	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "firewall",
 			 text(h->firewall), "kill", text(h->kill), "store",
 			 "none: evidence and history live in memory; after a restart the last "
-			 "findtime of each log is read again", "fleet", NOT_HERE, "witness",
-			 NOT_HERE, "privileges", text(h->privileges[0] ? h->privileges : "ok"),
-			 "retries", number(h->retries), "set_full", number(h->set_full),
-			 "engine_crashes", number(h->engine_crashes), "repairs",
-			 number(e->repaired.times), "repaired_after", text(e->repaired.comm));
+			 "findtime of each log is read again",
+			 "fleet", NOT_HERE, "witness", NOT_HERE, "privileges",
+			 text(h->privileges[0] ? h->privileges : "ok"), "retries",
+			 number(h->retries), "set_full", number(h->set_full), "engine_crashes",
+			 number(h->engine_crashes), "repairs", number(e->repaired.times),
+			 "repaired_after", text(e->repaired.comm));
 }
 
 /* Resident memory of this process in bytes. */
@@ -185,8 +187,9 @@ static json_t *memory_json(struct engine *e)
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "resident_bytes",
 			 number(resident_bytes()), "tracked", number(l->tracked), "evicted",
 			 number(l->evicted), "ledger_bytes", number(l->bytes), "bans_kept_out",
-			 number(bans_kept_out(e->bans)), "evidence", number(evidence_count(e->evidence)),
-			 "evidence_overwritten", number(evidence_overwritten(e->evidence)));
+			 number(bans_kept_out(e->bans)), "evidence",
+			 number(evidence_count(e->evidence)), "evidence_overwritten",
+			 number(evidence_overwritten(e->evidence)));
 }
 
 static int64_t lag_ms(const struct engine *e, struct now now)
@@ -220,8 +223,9 @@ static json_t *status(void *ctx, struct now now)
 
 	json_object_set_new(o, "version", json_string(PACKAGE_VERSION));
 	json_object_set_new(o, "ready", json_boolean(e->ready));
-	json_object_set_new(o, "uptime",
-			    number((uint64_t)(now.mono_ns - e->start.started_mono_ns) / 1000000000u));
+	json_object_set_new(
+		o, "uptime",
+		number((uint64_t)(now.mono_ns - e->start.started_mono_ns) / 1000000000u));
 	json_object_set_new(o, "jit", json_boolean(pattern_jit()));
 	json_object_set_new(o, "dry_run", json_boolean(e->start.dry_run));
 	json_object_set_new(o, "lines_read", number(c->lines_read));
@@ -247,9 +251,9 @@ static json_t *rule_json(const struct engine *e, uint16_t jail, uint16_t rule)
 {
 	const struct rule_conf *r = &e->conf->jails[jail].rules[rule];
 	const struct filter_stats *f = detector_filter_stats(e->detector, jail, rule);
-	json_t *o = json_pack("{s:s, s:i, s:I, s:o, s:o, s:o, s:o}", "filter", r->filter.name, "maxretry",
-			      (int)r->maxretry, "findtime", (json_int_t)r->findtime_s, "lines",
-			      number(f->lines), "failed", number(f->failed), "ignored",
+	json_t *o = json_pack("{s:s, s:i, s:I, s:o, s:o, s:o, s:o}", "filter", r->filter.name,
+			      "maxretry", (int)r->maxretry, "findtime", (json_int_t)r->findtime_s,
+			      "lines", number(f->lines), "failed", number(f->failed), "ignored",
 			      number(f->ignored), "limit_hits", number(f->limit_hits));
 
 	if (r->distinct)
@@ -260,9 +264,10 @@ static json_t *rule_json(const struct engine *e, uint16_t jail, uint16_t rule)
 static json_t *counts_json(const struct detector_counts *c)
 {
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "matched", number(c->matched),
-			 "offences", number(c->offences), "repeated", number(c->repeated), "ignored",
-			 number(c->ignored), "old", number(c->old), "unusable", number(c->unusable),
-			 "already_banned", number(c->already_banned), "bans", number(c->bans));
+			 "offences", number(c->offences), "repeated", number(c->repeated),
+			 "ignored", number(c->ignored), "old", number(c->old), "unusable",
+			 number(c->unusable), "already_banned", number(c->already_banned), "bans",
+			 number(c->bans));
 }
 
 static bool reads(const struct engine_source *s, uint16_t jail)

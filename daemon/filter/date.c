@@ -17,11 +17,11 @@
 #define YEAR_MIN 1970
 #define YEAR_MAX 2262
 #define EPOCH_END_S INT64_C(9246182400) /* the end of YEAR_MAX */
-#define NOW_MAX_S INT64_C(9214646400)	/* the end of YEAR_MAX - 1 */
-#define ZONES_S (26 * HOUR_S)		/* no two zones differ by more */
+#define NOW_MAX_S INT64_C(9214646400)   /* the end of YEAR_MAX - 1 */
+#define ZONES_S (26 * HOUR_S)           /* no two zones differ by more */
 #define LAST_MAX 40
 #define WITH_YEAR 2 /* the first built-in formats: they begin with a digit and name the year */
-#define HOURS 4	    /* remembered hours of log time */
+#define HOURS 4     /* remembered hours of log time */
 
 struct hour {
 	int64_t number; /* hours since 1970 as the clock on the wall showed them */

@@ -16,7 +16,7 @@ enum op_kind { OP_SET, OP_BLANKS, OP_NUMBER, OP_FIELD, OP_OPTIONAL };
 struct date_field {
 	char letter;
 	uint8_t min, max; /* width */
-	bool blank;	  /* may be padded by one */
+	bool blank;       /* may be padded by one */
 	int low, high;
 	size_t offset; /* of the int in struct date_parts */
 	unsigned part;
@@ -137,7 +137,7 @@ static bool read_pm(const struct date_field *f, bool exact, struct slice *rest,
 static bool read_utc_name(struct slice *rest, struct date_parts *parts)
 {
 	size_t n = slice_starts(*rest, SLICE("UTC")) || slice_starts(*rest, SLICE("GMT")) ? 3
-		   : slice_starts(*rest, SLICE("Z"))					  ? 1
+		   : slice_starts(*rest, SLICE("Z"))                                      ? 1
 											  : 0;
 
 	if (!n)

@@ -33,7 +33,7 @@ enum date_part {
 struct date_parts {
 	unsigned seen; /* fields that were read; minute and second are 0 when they were not */
 	int year, month, day, hour, minute, second;
-	int pm;	    /* 0 AM, 1 PM */
+	int pm;     /* 0 AM, 1 PM */
 	int zone_s; /* seconds east of UTC */
 	int64_t epoch_s;
 };
@@ -50,7 +50,7 @@ struct date_op {
 
 enum date_begin {
 	DATE_ANYWHERE,
-	DATE_AT_START,	  /* ^ */
+	DATE_AT_START,    /* ^ */
 	DATE_NEAR_START,  /* {^LN-BEG}: behind at most two characters that belong to no word */
 	DATE_EPOCH_STYLE, /* at the start, or in [..] or audit(..: */
 };
@@ -60,9 +60,9 @@ struct date_format {
 	unsigned nops;
 	unsigned fields; /* enum date_part bits that the pattern can set */
 	enum date_begin begin;
-	int anchor;			 /* a character that every match holds, -1 = none */
-	bool anchor_digit;		 /* a digit or blank follows it */
-	bool digit_first;		 /* every match begins with a digit or blank */
+	int anchor;                      /* a character that every match holds, -1 = none */
+	bool anchor_digit;               /* a digit or blank follows it */
+	bool digit_first;                /* every match begins with a digit or blank */
 	unsigned anchor_min, anchor_max; /* its distance from the start of the date */
 };
 

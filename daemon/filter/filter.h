@@ -43,10 +43,10 @@ struct filter_spec {
 };
 
 enum filter_verdict {
-	FILTER_MISS,	/* no failregex matched */
+	FILTER_MISS,    /* no failregex matched */
 	FILTER_IGNORED, /* an ignoreregex matched */
-	FILTER_QUIET,	/* matched with <F-NOFAIL>: known, no offence */
-	FILTER_FAIL	/* an offence */
+	FILTER_QUIET,   /* matched with <F-NOFAIL>: known, no offence */
+	FILTER_FAIL     /* an offence */
 };
 
 struct filter_field {
@@ -74,7 +74,7 @@ struct filter_match {
 };
 
 struct filter_regex_stats {
-	uint64_t hits;	     /* lines it decided */
+	uint64_t hits;       /* lines it decided */
 	uint64_t limit_hits; /* lines it gave up on */
 };
 

@@ -194,7 +194,7 @@ static void space_escape(struct walk *w)
 		return;
 	}
 	emit_str(w, w->in_class ? "\\s\\x1c-\\x1f"
-		    : negated	? "[^\\s\\x1c-\\x1f]"
+		    : negated   ? "[^\\s\\x1c-\\x1f]"
 				: "[\\s\\x1c-\\x1f]");
 	w->i += 2;
 }

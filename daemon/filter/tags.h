@@ -30,7 +30,7 @@
 enum tags_mode { TAGS_BYTES, TAGS_UNICODE };
 
 struct tags_text {
-	char *text;	/* n bytes and a terminator */
+	char *text;     /* n bytes and a terminator */
 	unsigned *from; /* for each of the n + 1 offsets in text, the offset in the source */
 	size_t n;
 };

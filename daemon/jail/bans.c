@@ -20,7 +20,7 @@ struct bans {
 	uint32_t nbuckets, mask, max_buckets; /* mask: the power of two >= nbuckets, less one */
 	struct hash_seed seed;
 	uint32_t lengths[2][129]; /* entries per family and prefix length */
-	uint64_t in_use[2][3];	  /* the same as bits */
+	uint64_t in_use[2][3];    /* the same as bits */
 	uint64_t kept_out;
 };
 

@@ -23,19 +23,19 @@ enum ban_source { BAN_LOG, BAN_SOCKETS, BAN_HAND, BAN_FLEET, BAN_KERNEL };
 
 struct ban {
 	struct addr addr;
-	uint16_t jail;	 /* < BANS_ANY_JAIL */
-	uint8_t source;	 /* enum ban_source */
+	uint16_t jail;   /* < BANS_ANY_JAIL */
+	uint8_t source;  /* enum ban_source */
 	bool scope_port; /* the drop covers the jail's ports only */
-	bool confirmed;	 /* the kernel has acknowledged it */
+	bool confirmed;  /* the kernel has acknowledged it */
 	int64_t since_wall_s;
 	int64_t until_wall_s; /* CLOCK_FOREVER = for ever */
 	int64_t end_mono_ns;  /* the same end for timers; CLOCK_FOREVER */
-	uint32_t count;	      /* times banned before */
+	uint32_t count;       /* times banned before */
 	uint32_t killed;      /* sockets destroyed */
 	uint64_t dropped_packets, dropped_bytes;
 	uint32_t rule, offences; /* the reason of a ban by log or sockets is made from these */
-	const char *reason;	 /* own text of a ban by hand, fleet or kernel, or NULL */
-	uint32_t links[2];	 /* the list's own */
+	const char *reason;      /* own text of a ban by hand, fleet or kernel, or NULL */
+	uint32_t links[2];       /* the list's own */
 };
 
 struct bans;

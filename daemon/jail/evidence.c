@@ -7,7 +7,7 @@
 /* Numbers in links and buckets are index + 1; 0 = none. Both lists run from the oldest to the
  * newest. */
 struct link {
-	uint32_t older, newer;		   /* all records */
+	uint32_t older, newer;             /* all records */
 	uint32_t chain_older, chain_newer; /* those of one bucket */
 };
 
@@ -22,7 +22,7 @@ struct evidence {
 	struct chain all;
 	uint32_t cap, high, count, free, maxmatches;
 	uint32_t nwide; /* records of networks wider than what a chain holds together */
-	uint32_t mask;	/* number of chains - 1 */
+	uint32_t mask;  /* number of chains - 1 */
 	struct hash_seed seed;
 	uint64_t overwritten;
 };

@@ -43,16 +43,16 @@ enum evidence_verdict {
 };
 
 struct evidence_record {
-	int64_t time_s;	 /* of the event: log time for lines, wall time for decisions */
+	int64_t time_s;  /* of the event: log time for lines, wall time for decisions */
 	int64_t noted_s; /* wall time when it was noted; evidence_purge looks at this */
-	int64_t value;	 /* BANNED, EXTENDED: seconds (-1 = for ever); KILLED: sockets */
+	int64_t value;   /* BANNED, EXTENDED: seconds (-1 = for ever); KILLED: sockets */
 	uint64_t offset; /* of the line in its file */
-	uint32_t file;	 /* index of the path, EVIDENCE_NO_FILE */
+	uint32_t file;   /* index of the path, EVIDENCE_NO_FILE */
 	uint32_t rule;
 	struct addr addr;
 	uint16_t jail;
 	uint8_t verdict; /* enum evidence_verdict */
-	bool cut;	 /* text was longer */
+	bool cut;        /* text was longer */
 	uint16_t text_n;
 	char text[EVIDENCE_TEXT_BYTES]; /* raw bytes, masked, not terminated */
 };

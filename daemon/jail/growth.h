@@ -22,13 +22,13 @@
 #include "daemon/jail/slots.h"
 
 #define GROWTH_ALL_JAILS UINT16_MAX
-#define GROWTH_FOREVER_S INT64_C(-1)	 /* bantime that never ends */
+#define GROWTH_FOREVER_S INT64_C(-1)     /* bantime that never ends */
 #define GROWTH_MAX_S INT64_C(3155760000) /* 100 years: what longer times become */
 
 struct growth_rule {
 	int64_t base_s; /* GROWTH_FOREVER_S = for ever */
 	bool increment;
-	double factor;		   /* 1.0 when not configured; below 0 or NaN counts as 1.0 */
+	double factor;             /* 1.0 when not configured; below 0 or NaN counts as 1.0 */
 	const double *multipliers; /* NULL: powers of two */
 	size_t nmultipliers;
 	int64_t maxtime_s; /* 0 = no cap */

@@ -393,7 +393,8 @@ static bool carry_record(const void *arg, const struct slot *s)
 	return false;
 }
 
-void ledger_carry(struct ledger *to, unsigned to_rule, const struct ledger *from, unsigned from_rule)
+void ledger_carry(struct ledger *to, unsigned to_rule, const struct ledger *from,
+		  unsigned from_rule)
 {
 	struct carry c = {to, to_rule, &from->tables[from_rule]};
 	/* A sweep that drops nothing: it does not write. */

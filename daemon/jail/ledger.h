@@ -43,7 +43,7 @@ enum ledger_result {
 	LEDGER_COUNTED,
 	LEDGER_REACHED,
 	LEDGER_REPEATED, /* this distinct value is in the window already; its time is refreshed */
-	LEDGER_OLD,	 /* lies before the window, or was refused */
+	LEDGER_OLD,      /* lies before the window, or was refused */
 };
 
 struct ledger_stats {
@@ -51,7 +51,7 @@ struct ledger_stats {
 	uint64_t evicted; /* live records displaced by others */
 	uint64_t refused; /* offences whose time cannot be kept */
 	uint64_t dropped; /* records found damaged at takeovers */
-	size_t bytes;	  /* of the region, in use */
+	size_t bytes;     /* of the region, in use */
 };
 
 struct ledger_table;
@@ -76,11 +76,12 @@ int ledger_attach(struct ledger *l, void *region, size_t bytes, const struct led
 void ledger_detach(struct ledger *l); /* the region stays as it is, and stays the caller's */
 
 /*
- * Takes the offences of a rule of another ledger over, for a reload: times are kept, the new rule's window
- * and threshold hold. Nobody is reached by it: what is too much for a lower maxretry is left out, oldest
- * first. Both rules must be distinct, or none, with values of the same hash.
+ * Takes the offences of a rule of another ledger over, for a reload: times are kept, the new rule's
+ * window and threshold hold. Nobody is reached by it: what is too much for a lower maxretry is left
+ * out, oldest first. Both rules must be distinct, or none, with values of the same hash.
  */
-void ledger_carry(struct ledger *to, unsigned to_rule, const struct ledger *from, unsigned from_rule);
+void ledger_carry(struct ledger *to, unsigned to_rule, const struct ledger *from,
+		  unsigned from_rule);
 
 /*
  * Copies everything into another region of the same size, for ledger_attach by the same rules.

@@ -35,7 +35,7 @@ static const struct slice inside[] = {
 
 /* A name that ends so holds a secret. */
 static const struct slice ending[] = {
-	SLICE("pwd"),	     SLICE("pass"), SLICE("key"),  SLICE("session"), SLICE("sessionid"),
+	SLICE("pwd"),        SLICE("pass"), SLICE("key"),  SLICE("session"), SLICE("sessionid"),
 	SLICE("session_id"), SLICE("sid"),  SLICE("auth"), SLICE("jwt"),     SLICE("sig"),
 	SLICE("signature"),  SLICE("otp"),  SLICE("pin"),
 };

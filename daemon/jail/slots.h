@@ -68,7 +68,7 @@ struct slots {
 	struct hash_seed seed;
 	uint32_t slot_bytes; /* multiple of 8 */
 	uint32_t cap_sets;   /* power of two */
-	uint32_t nsets;	     /* power of two <= cap_sets */
+	uint32_t nsets;      /* power of two <= cap_sets */
 	uint32_t used;
 };
 

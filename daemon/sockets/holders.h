@@ -61,7 +61,7 @@ struct holders {
 	struct connection conns[HOLDERS_CONNECTIONS_MAX], far[HOLDERS_CONNECTIONS_MAX];
 	size_t nlisteners, ntasks, nheld, nconns, nfar;
 	struct proc_scan scan;
-	bool cut;	/* tables or scan: something was left out */
+	bool cut;       /* tables or scan: something was left out */
 	bool conns_cut; /* the same for connections */
 };
 

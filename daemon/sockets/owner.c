@@ -34,8 +34,8 @@ struct search {
 /* They write what others say and may listen for their own ends (514, 9001, 2375). */
 static const char *const collectors[] = {
 	"rsyslogd", "syslog-ng", "systemd-journal", "journald", "dockerd", "containerd-shim",
-	"podman",   "conmon",	 "supervisord",	    "circusd",	"fluentd", "fluent-bit",
-	"td-agent", "vector",	 "promtail",	    "logstash", "tee",
+	"podman",   "conmon",    "supervisord",     "circusd",  "fluentd", "fluent-bit",
+	"td-agent", "vector",    "promtail",        "logstash", "tee",
 };
 
 /* Adds a piece to the sentence, whole or not at all: a character is never cut. */

@@ -41,15 +41,15 @@ enum owner_result {
 	OWNER_NO_WRITER,       /* nobody has the file open for writing */
 	OWNER_NO_LISTENER,     /* a writer, but no TCP listener of its own */
 	OWNER_OTHER_NAMESPACE, /* the writer lives in another network namespace */
-	OWNER_UNSURE,	       /* several answers, or none yet; ask again later */
+	OWNER_UNSURE,          /* several answers, or none yet; ask again later */
 	OWNER_DENIED /* processes that cannot be looked into, and no writer among the others */
 };
 
 struct owner {
 	enum owner_result result;
 	pid_t pid; /* holds the listeners; of several the one with most descriptors; 0: none */
-	uint64_t start_time;		 /* of pid, see proc.h */
-	char comm[16];			 /* of pid, escaped */
+	uint64_t start_time;             /* of pid, see proc.h */
+	char comm[16];                   /* of pid, escaped */
 	uint16_t ports[OWNER_PORTS_MAX]; /* ascending */
 	unsigned nports;
 	bool by_proxy;

@@ -18,7 +18,7 @@
 enum prober_kind { PROBER_LISTENER, PROBER_SSHPEERS, PROBER_KINDS };
 
 struct prober_question {
-	uint32_t kind;	/* enum prober_kind */
+	uint32_t kind;  /* enum prober_kind */
 	uint32_t token; /* comes back in the answer */
 	/* PROBER_LISTENER: the log, and networks of trusted proxies. */
 	uint64_t dev, ino;

@@ -124,7 +124,7 @@ int proc_each(proc_pid_callback *callback, void *ctx, struct proc_scan *scan)
 
 static enum proc_fd_type type_of(mode_t mode)
 {
-	return S_ISREG(mode)	? PROC_FD_FILE
+	return S_ISREG(mode)    ? PROC_FD_FILE
 	       : S_ISSOCK(mode) ? PROC_FD_SOCKET
 	       : S_ISFIFO(mode) ? PROC_FD_PIPE
 				: PROC_FD_OTHER;

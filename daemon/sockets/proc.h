@@ -49,7 +49,7 @@ enum proc_fd_type { PROC_FD_FILE, PROC_FD_SOCKET, PROC_FD_PIPE, PROC_FD_OTHER };
 
 struct proc_fd {
 	pid_t pid;
-	int dirfd;	  /* /proc/PID/fd; for proc_fd_writes, during the callback only */
+	int dirfd;        /* /proc/PID/fd; for proc_fd_writes, during the callback only */
 	const char *name; /* the number, as text */
 	enum proc_fd_type type;
 	uint64_t dev, ino;

@@ -35,10 +35,10 @@ struct file {
 	char *path;
 	struct watch *watch;
 	struct file *next_dirty;
-	unsigned round;	   /* of the last opening that reported it */
+	unsigned round;    /* of the last opening that reported it */
 	uint64_t serial;   /* younger files have larger ones */
 	int64_t active_ns; /* since it is nameless: last sign of life, monotonic */
-	int err;	   /* the last look's */
+	int err;           /* the last look's */
 	bool dirty, nameless, leaving;
 	bool said;    /* that it is open */
 	bool written; /* a write was seen, so a writer has it open, until `closed` */

@@ -56,8 +56,8 @@ struct source_file_id {
 struct source_block {
 	struct slice text; /* whole lines, each ends in '\n'; valid during the call */
 	uint64_t offset;   /* file position of text's first byte */
-	uint64_t end;	   /* and of the first byte after what was consumed: go on here later */
-	bool cut;	   /* one line, too long: its head and a '\n'; the rest was skipped */
+	uint64_t end;      /* and of the first byte after what was consumed: go on here later */
+	bool cut;          /* one line, too long: its head and a '\n'; the rest was skipped */
 };
 
 /*
@@ -65,13 +65,13 @@ struct source_block {
  * a wildcard finds nothing).
  */
 enum source_event {
-	SOURCE_WAITING,	   /* does not exist (yet) */
-	SOURCE_OPENED,	   /* found and being read */
-	SOURCE_ROTATED,	   /* another file has the name now */
+	SOURCE_WAITING,    /* does not exist (yet) */
+	SOURCE_OPENED,     /* found and being read */
+	SOURCE_ROTATED,    /* another file has the name now */
 	SOURCE_TRUNCATED,  /* starts again at 0 */
 	SOURCE_UNREADABLE, /* refused, no rights, read error: err */
-	SOURCE_GONE,	   /* the name is gone; the file is read on as long as somebody may write */
-	SOURCE_END	   /* stdin: end of file, or a read error: err; nothing more will come */
+	SOURCE_GONE,       /* the name is gone; the file is read on as long as somebody may write */
+	SOURCE_END         /* stdin: end of file, or a read error: err; nothing more will come */
 };
 const char *source_event_name(enum source_event event); /* "waiting", ... */
 
@@ -118,7 +118,7 @@ struct source_status {
 	const char *path;
 	struct source_file_id id;
 	uint64_t position, size, lag_bytes; /* size is of this moment (fstat) */
-	uint64_t lines, cut, truncated;	    /* since it was opened */
+	uint64_t lines, cut, truncated;     /* since it was opened */
 	uint32_t fingerprint;
 	bool nameless; /* rotated away, still read */
 	int err;       /* negative: not open, and why; the numbers are then 0 */
@@ -128,7 +128,7 @@ bool source_next(const struct source *s, size_t *i, struct source_status *ret);
 
 struct source_totals {
 	uint64_t lines, bytes, cut, truncated, rotated, opened, left_out; /* since start */
-	unsigned files, missing;					  /* now */
+	unsigned files, missing;                                          /* now */
 	bool polling;
 };
 struct source_totals source_totals(const struct source *s);

@@ -14,11 +14,11 @@
 struct stream {
 	int fd;
 	uint64_t offset; /* of the first byte in the buffer that belongs to no delivered line */
-	uint64_t end;	 /* bytes read so far */
+	uint64_t end;    /* bytes read so far */
 	uint64_t lines, cut;
 	size_t start, n; /* the unfinished line lies at buffer + start, n bytes */
-	bool skipping;	 /* its head is kept, the rest goes past */
-	bool more;	 /* whole lines are left in the buffer: call stream_read again at once */
+	bool skipping;   /* its head is kept, the rest goes past */
+	bool more;       /* whole lines are left in the buffer: call stream_read again at once */
 	bool ended;
 	char buffer[SOURCE_BLOCK_BYTES + 1];
 };

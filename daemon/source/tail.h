@@ -28,8 +28,8 @@ struct tail {
 	struct source_file_id id;
 	uint64_t offset;  /* first byte that was not delivered: start of a line */
 	uint64_t scanned; /* no '\n' from offset up to here */
-	uint64_t size;	  /* at the last look */
-	uint64_t links;	  /* names it has; 0: deleted */
+	uint64_t size;    /* at the last look */
+	uint64_t links;   /* names it has; 0: deleted */
 	uint64_t lines, cut, truncated;
 	uint32_t fingerprint;
 	bool hole; /* leading NULs are to be skipped */

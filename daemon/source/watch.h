@@ -45,7 +45,7 @@ enum watch_event {
 	WATCH_ENTRY = 8,   /* a name came or went */
 	WATCH_MOVED = 16,  /* it was renamed or deleted itself */
 	WATCH_LOST = 32,   /* no more events: deleted, unmounted, or the helper failed */
-	WATCH_LOOK = 64	   /* events may have been missed (overflow, late watch): look yourself */
+	WATCH_LOOK = 64    /* events may have been missed (overflow, late watch): look yourself */
 };
 
 typedef void watch_fn(void *ctx, unsigned events);
@@ -86,7 +86,7 @@ void watch_overflow(void);
 
 struct watch_stats {
 	uint64_t events, overflows, helped; /* since start */
-	unsigned watches, pending;	    /* now: in the kernel, asked of the helper */
+	unsigned watches, pending;          /* now: in the kernel, asked of the helper */
 };
 struct watch_stats watch_stats(void);
 

@@ -177,7 +177,7 @@ static double spawns(void)
 	char element[64];
 	char command[] = "nft\0add\0element\0inet\0tailban\0ban4";
 	char *argv[] = {command,      command + 4,  command + 8, command + 16,
-			command + 21, command + 29, element,	 NULL};
+			command + 21, command + 29, element,     NULL};
 	double p50;
 
 	for (unsigned i = 0; i < SPAWNS; i++) {

@@ -268,8 +268,8 @@ static void round_of_burst(struct bench *b, struct side *side)
 static void sample_nft(struct bench *b)
 {
 	char element[128], address[16];
-	const char *const argv[] = {"nft",	"add", "element", "inet",
-				    BARE_TABLE, "b",   element,	  NULL};
+	const char *const argv[] = {"nft",      "add", "element", "inet",
+				    BARE_TABLE, "b",   element,   NULL};
 	int64_t begin_ns;
 
 	snprintf(element, sizeof element, "{ %s timeout 1h }",

@@ -2,8 +2,8 @@
 /*
  * Runs a fuzz body over its committed inputs and prints TAP, so that `make check` keeps it alive.
  *
- * The inputs of fuzz_NAME are the files of tests/fuzz/seeds/NAME under $srcdir, and the truncated halves of
- * each. A crash, a sanitizer report or an unreadable file fails.
+ * The inputs of fuzz_NAME are the files of tests/fuzz/seeds/NAME under $srcdir, and the truncated
+ * halves of each. A crash, a sanitizer report or an unreadable file fails.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,7 +36,8 @@ static int run_file(const char *dir, const char *name)
 	n = fread(input, 1, sizeof input, f);
 	fclose(f);
 	for (size_t cut = n;; cut /= 2) {
-		/* A copy of the exact size: reading past its end is seen by the address sanitizer. */
+		/* A copy of the exact size: reading past its end is seen by the address sanitizer.
+		 */
 		uint8_t *copy = malloc(cut ? cut : 1);
 
 		if (!copy)

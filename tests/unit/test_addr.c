@@ -281,8 +281,8 @@ static void test_masks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hosts),	       cmocka_unit_test(test_nets),
-		cmocka_unit_test(test_kinds),	       cmocka_unit_test(test_format),
+		cmocka_unit_test(test_hosts),          cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_kinds),          cmocka_unit_test(test_format),
 		cmocka_unit_test(test_like_inet_pton), cmocka_unit_test(test_masks),
 	};
 

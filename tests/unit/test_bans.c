@@ -400,9 +400,9 @@ static void test_million(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_add),	 cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_add),      cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_covering), cmocka_unit_test(test_reason_is_cut),
-		cmocka_unit_test(test_model),	 cmocka_unit_test(test_iteration),
+		cmocka_unit_test(test_model),    cmocka_unit_test(test_iteration),
 		cmocka_unit_test(test_million),
 	};
 

@@ -26,7 +26,7 @@
 
 #define BURST "werkzeug-burst"
 #define FINDTIME_S (INT64_C(20) * 365 * 86400) /* nothing is ever too old */
-#define MAXRETRY 1000			       /* and nothing is ever enough */
+#define MAXRETRY 1000                          /* and nothing is ever enough */
 #define RULES_MAX 16u
 #define BURST_SANE 20u
 #define FILES_LEAST 10u

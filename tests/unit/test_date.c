@@ -500,11 +500,11 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_builtin),	   cmocka_unit_test(test_no_such_date),
+		cmocka_unit_test(test_builtin),    cmocka_unit_test(test_no_such_date),
 		cmocka_unit_test(test_leftmost),   cmocka_unit_test(test_daylight_saving),
-		cmocka_unit_test(test_years),	   cmocka_unit_test(test_datepatterns),
+		cmocka_unit_test(test_years),      cmocka_unit_test(test_datepatterns),
 		cmocka_unit_test(test_zone_names), cmocka_unit_test(test_two_patterns),
-		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_random),
+		cmocka_unit_test(test_refused),    cmocka_unit_test(test_random),
 		cmocka_unit_test(test_memory),
 	};
 

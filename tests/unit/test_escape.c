@@ -43,9 +43,9 @@ static const struct {
 	{TEXT("\xff\xfe"), "\\xff\\xfe"},
 	{TEXT("\xc3"), "\\xc3"},
 	{TEXT("\xe2\x82"), "\\xe2\\x82"},
-	{TEXT("\xc0\x80"), "\\xc0\\x80"},		    /* overlong NUL */
-	{TEXT("\xe0\x80\x80"), "\\xe0\\x80\\x80"},	    /* overlong */
-	{TEXT("\xed\xa0\x80"), "\\xed\\xa0\\x80"},	    /* surrogate */
+	{TEXT("\xc0\x80"), "\\xc0\\x80"},                   /* overlong NUL */
+	{TEXT("\xe0\x80\x80"), "\\xe0\\x80\\x80"},          /* overlong */
+	{TEXT("\xed\xa0\x80"), "\\xed\\xa0\\x80"},          /* surrogate */
 	{TEXT("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80"}, /* above U+10FFFF */
 	{TEXT("\xf5\x80\x80\x80"), "\\xf5\\x80\\x80\\x80"},
 };
@@ -105,7 +105,7 @@ static size_t some_bytes(char *text, size_t max)
 {
 	static const char *const pieces[] = {
 		"\xe2\x80\xae", "\xc2\x9b", "\xc3\xbc", "\xf0\x9f\x98\x80", "\x1b", "\\", "a",
-		"\xe2",		"\x80",	    "\xf0",	"\xed\xa0\x80"};
+		"\xe2",         "\x80",     "\xf0",     "\xed\xa0\x80"};
 	size_t n = 0;
 
 	while (n + 4 <= max && random_below(30)) {
@@ -191,7 +191,7 @@ static void test_random_utf8(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_text),	    cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_text),        cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_random_text), cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_random_utf8),
 	};

@@ -329,9 +329,9 @@ static void test_mask_cut(void **state)
 static void test_mask_random(void **state)
 {
 	static const char *const pieces[] = {
-		"password", "=",   ":", "%3D",	  "%25",	   "%",	     "\"", "'",
-		" ",	    "\\",  "&", "Cookie", "Authorization", "Basic ", "x",  "\r\n",
-		"\xc3",	    "key", "%2"};
+		"password", "=",   ":", "%3D",    "%25",           "%",      "\"", "'",
+		" ",        "\\",  "&", "Cookie", "Authorization", "Basic ", "x",  "\r\n",
+		"\xc3",     "key", "%2"};
 
 	(void)state;
 	random_start("mask");
@@ -366,8 +366,8 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_walk),	 cmocka_unit_test(test_share),
-		cmocka_unit_test(test_model),	 cmocka_unit_test(test_mask),
+		cmocka_unit_test(test_walk),     cmocka_unit_test(test_share),
+		cmocka_unit_test(test_model),    cmocka_unit_test(test_mask),
 		cmocka_unit_test(test_mask_cut), cmocka_unit_test(test_mask_random),
 		cmocka_unit_test(test_names),
 	};

@@ -145,8 +145,8 @@ static void test_forged(void **state)
 	static const char inner[] =
 		"203.0.113.9 - - [04/Jul/2024 20:48:52] \"GET /login HTTP/1.1\" 404 -";
 	static const struct slice ends[] = {
-		{"\r", 1},	     {"\v", 1},		  {"\f", 1},	  {"\0", 1},
-		{"\x85", 1},	     {"\xc2\x85", 2},	  {"\x1c", 1},	  {"\x1e", 1},
+		{"\r", 1},           {"\v", 1},           {"\f", 1},      {"\0", 1},
+		{"\x85", 1},         {"\xc2\x85", 2},     {"\x1c", 1},    {"\x1e", 1},
 		{"\xe2\x80\xa8", 3}, {"\xe2\x80\xa9", 3}, {"\x1b[2K", 4}, {"\r\r", 2}};
 	struct filter *f = make((struct texts){.fail = {WERKZEUG, "(?m)" WERKZEUG}});
 
@@ -528,11 +528,11 @@ static void test_no_malloc(void **state)
  * inside. */
 static void test_random(void **state)
 {
-	static const char *const pieces[] = {"192.0.2.7",   " - - ",	   "[04/Jul/2024 20:48:52]",
+	static const char *const pieces[] = {"192.0.2.7",   " - - ",       "[04/Jul/2024 20:48:52]",
 					     " \"GET /",    " HTTP/1.1\"", " 404 -",
-					     "\xff",	    "\xc2\x85",	   "\x1b[33m",
-					     "2001:db8::1", "\r",	   "::ffff:1.2.3.4",
-					     " ",	    "\"",	   "é"};
+					     "\xff",        "\xc2\x85",    "\x1b[33m",
+					     "2001:db8::1", "\r",          "::ffff:1.2.3.4",
+					     " ",           "\"",          "é"};
 	struct filter *f = make((struct texts){
 		.prefregex = "^<F-CONTENT>.*?</F-CONTENT>(?:\"<F-REST>.*</F-REST>)?$",
 		.fail = {"<HOST>(?P<a>.*)$", "(?P<fid>[\\x80-\\xff]+)"}});
@@ -578,10 +578,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_werkzeug),  cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_prefregex), cmocka_unit_test(test_strict_addresses),
-		cmocka_unit_test(test_partner),	  cmocka_unit_test(test_ignoreregex),
-		cmocka_unit_test(test_date),	  cmocka_unit_test(test_order_and_quiet),
-		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_merged_fields),
-		cmocka_unit_test(test_gave_up),	  cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_partner),   cmocka_unit_test(test_ignoreregex),
+		cmocka_unit_test(test_date),      cmocka_unit_test(test_order_and_quiet),
+		cmocka_unit_test(test_refused),   cmocka_unit_test(test_merged_fields),
+		cmocka_unit_test(test_gave_up),   cmocka_unit_test(test_long_lines),
 #ifndef SANITIZED
 		cmocka_unit_test(test_no_malloc),
 #endif

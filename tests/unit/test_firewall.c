@@ -237,7 +237,7 @@ static void test_set_this_end(void **state)
 		assert_int_equal(left_s(fw, "192.0.2.1"), 70);
 		assert_int_equal(unban(fw, "192.0.2.1"), 0);
 		assert_int_equal(left_s(fw, "192.0.2.1"), -1);
-		assert_int_equal(unban(fw, "192.0.2.1"), 0);	   /* twice is fine */
+		assert_int_equal(unban(fw, "192.0.2.1"), 0);       /* twice is fine */
 		assert_int_equal(unban(fw, "198.51.100.0/22"), 0); /* a set that was never made */
 		finish(fw);
 	}
@@ -765,8 +765,8 @@ static void test_drops(void **state)
 
 static void test_keep_edges(void **state)
 {
-	static const char *const nets[] = {"0.0.0.0/8",	    "10.0.0.0/24",	 "10.0.1.0/24",
-					   "10.0.3.255",    "255.255.255.255",	 "::/8",
+	static const char *const nets[] = {"0.0.0.0/8",     "10.0.0.0/24",       "10.0.1.0/24",
+					   "10.0.3.255",    "255.255.255.255",   "::/8",
 					   "2001:db8::/64", "2001:db8:0:1::/64", "ff00::/8"};
 	struct netlist keep = {0};
 	struct firewall *fw;

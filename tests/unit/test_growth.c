@@ -249,7 +249,7 @@ static void test_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rule),	cmocka_unit_test(test_rule_range),
+		cmocka_unit_test(test_rule),    cmocka_unit_test(test_rule_range),
 		cmocka_unit_test(test_history), cmocka_unit_test(test_takeover),
 		cmocka_unit_test(test_full),
 	};

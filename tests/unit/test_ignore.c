@@ -305,7 +305,7 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),	    cmocka_unit_test(test_replace),
+		cmocka_unit_test(test_cases),       cmocka_unit_test(test_replace),
 		cmocka_unit_test(test_ssh_ends),    cmocka_unit_test(test_ssh_full),
 		cmocka_unit_test(test_sentences),   cmocka_unit_test(test_hostile_name),
 		cmocka_unit_test(test_all_entries), cmocka_unit_test(test_random),

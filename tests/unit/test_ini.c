@@ -474,10 +474,10 @@ static void bad_specs(void **state)
 /* Whatever the bytes: a verdict, no crash, and what is kept can be asked for. */
 static void random_text(void **state)
 {
-	static const char *const pieces[] = {"[x]\n", "a", "=",		  "%(a)s",	 "%(x/a)s",
-					     "\n",    " ", "%%",	  "[DEFAULT]\n", "?f=1",
-					     ";",     "#", "%(known/a)s", "<a>",	 "\xc3\xa4",
-					     "[",     "]", "b",		  "\r\n",	 "%"};
+	static const char *const pieces[] = {"[x]\n", "a", "=",           "%(a)s",       "%(x/a)s",
+					     "\n",    " ", "%%",          "[DEFAULT]\n", "?f=1",
+					     ";",     "#", "%(known/a)s", "<a>",         "\xc3\xa4",
+					     "[",     "]", "b",           "\r\n",        "%"};
 	(void)state;
 	random_start("ini text");
 	for (int i = 0; i < 2000; i++) {
@@ -509,13 +509,13 @@ static void random_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(grammar),	    TEST(conditions),
+		TEST(grammar),      TEST(conditions),
 		TEST(bad_lines),    TEST(long_lines),
-		TEST(twice),	    TEST(order_of_files),
-		TEST(includes),	    TEST(local_includes_its_conf),
+		TEST(twice),        TEST(order_of_files),
+		TEST(includes),     TEST(local_includes_its_conf),
 		TEST(bad_includes), TEST(interpolation),
-		TEST(known),	    TEST(bad_interpolation),
-		TEST(lines),	    TEST(parameters),
+		TEST(known),        TEST(bad_interpolation),
+		TEST(lines),        TEST(parameters),
 		TEST(spec_lists),   TEST(bad_specs),
 		TEST(random_text),
 	};

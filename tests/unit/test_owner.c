@@ -36,7 +36,7 @@ struct actor {
 	struct endpoint listens[4]; /* host NULL ends */
 	struct endpoint connects;
 	const struct actor *child; /* forked after listening: inherits everything */
-	int pipe_in, pipe_out;	   /* descriptors to keep as stdin, stdout; 0: none */
+	int pipe_in, pipe_out;     /* descriptors to keep as stdin, stdout; 0: none */
 };
 
 static struct {

@@ -150,9 +150,9 @@ static void test_addresses(void **state)
 static void test_line_ends(void **state)
 {
 	static const struct slice others[] = {
-		{"\r", 1},   {"\v", 1},	      {"\f", 1},	   {"\0", 1},
+		{"\r", 1},   {"\v", 1},       {"\f", 1},           {"\0", 1},
 		{"\x85", 1}, {"\xc2\x85", 2}, {"\xe2\x80\xa8", 3}, {"\xe2\x80\xa9", 3},
-		{"\x1c", 1}, {"\x1e", 1},     {"\r\r", 2},	   {"\x1d", 1}};
+		{"\x1c", 1}, {"\x1e", 1},     {"\r\r", 2},         {"\x1d", 1}};
 	char text[32];
 
 	(void)state;
@@ -353,11 +353,11 @@ static void test_groups(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_errors),	    cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_errors),      cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_line_ends),   cmocka_unit_test(test_unicode),
-		cmocka_unit_test(test_longest),	    cmocka_unit_test(test_invalid_utf8),
+		cmocka_unit_test(test_longest),     cmocka_unit_test(test_invalid_utf8),
 		cmocka_unit_test(test_match_limit), cmocka_unit_test(test_retry),
-		cmocka_unit_test(test_groups),	    cmocka_unit_test(test_jit),
+		cmocka_unit_test(test_groups),      cmocka_unit_test(test_jit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

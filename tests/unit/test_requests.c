@@ -596,12 +596,12 @@ static void test_reload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_usage),	 TEST(test_status),
-		TEST(test_banned_form),	 TEST(test_banned_selection),
+		TEST(test_usage),        TEST(test_status),
+		TEST(test_banned_form),  TEST(test_banned_selection),
 		TEST(test_banned_pages), TEST(test_banned_gone),
-		TEST(test_ban),		 TEST(test_long_reason),
-		TEST(test_unban),	 TEST(test_why),
-		TEST(test_why_ignored),	 TEST(test_reload),
+		TEST(test_ban),          TEST(test_long_reason),
+		TEST(test_unban),        TEST(test_why),
+		TEST(test_why_ignored),  TEST(test_reload),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

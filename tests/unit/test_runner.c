@@ -189,8 +189,8 @@ static void test_fresh_process(void **state)
 	close(fd);
 	/* 3 is the directory that ls reads. */
 	assert_string_equal(slurp("fds", NULL), "0\n1\n2\n3\n");
-	assert_int_equal(sscanf(slurp("signals", NULL), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored),
-			 2);
+	assert_int_equal(
+		sscanf(slurp("signals", NULL), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2);
 	assert_int_equal(blocked, 0);
 	/* 32 and 33 belong to the C library, which lets nobody change what was inherited. */
 	assert_int_equal(ignored & ~(3ull << 31), 0);

@@ -129,8 +129,8 @@ static void test_next_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parts),	cmocka_unit_test(test_trim),
-		cmocka_unit_test(test_next),	cmocka_unit_test(test_word),
+		cmocka_unit_test(test_parts),   cmocka_unit_test(test_trim),
+		cmocka_unit_test(test_next),    cmocka_unit_test(test_word),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_next_random),
 	};
 

@@ -253,9 +253,9 @@ static void test_passed_descriptor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),	       cmocka_unit_test(test_dual_stack),
+		cmocka_unit_test(test_fields),         cmocka_unit_test(test_dual_stack),
 		cmocka_unit_test(test_listener_lives), cmocka_unit_test(test_mixed_batch),
-		cmocka_unit_test(test_slices),	       cmocka_unit_test(test_passed_descriptor),
+		cmocka_unit_test(test_slices),         cmocka_unit_test(test_passed_descriptor),
 	};
 
 	netns_enter();

@@ -27,7 +27,7 @@ struct fake {
 	unsigned uid;
 	int conns[4];
 	unsigned nconns;
-	uint16_t listens;	  /* a port of its own, 0: none */
+	uint16_t listens;         /* a port of its own, 0: none */
 	const struct fake *child; /* gets the same connections and its own besides */
 };
 
@@ -492,7 +492,7 @@ int main(void)
 {
 #define SCENE(name) cmocka_unit_test_teardown(name, scene_close)
 	const struct CMUnitTest tests[] = {
-		SCENE(test_titles),	      SCENE(test_root),
+		SCENE(test_titles),           SCENE(test_root),
 		SCENE(test_not_logged_in),    SCENE(test_impostors),
 		SCENE(test_replaced_program), SCENE(test_forwarding),
 		SCENE(test_sudo_member),      SCENE(test_utmp),

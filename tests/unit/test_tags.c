@@ -161,9 +161,9 @@ static void test_position(void **state)
 static void test_random(void **state)
 {
 	static const char *const pieces[] = {
-		"<HOST>", "[",	    "]", "\\", "(",	   ")",	   "(?", "{,", "3}",
-		"<F-A>",  "</F-A>", "u", ":",  "\xc3\xa9", "\xff", "<",	 ">",  "P<",
-		"*",	  "\\x",    "^", "-",  "s",	   "Z",	   "/"};
+		"<HOST>", "[",      "]", "\\", "(",        ")",    "(?", "{,", "3}",
+		"<F-A>",  "</F-A>", "u", ":",  "\xc3\xa9", "\xff", "<",  ">",  "P<",
+		"*",      "\\x",    "^", "-",  "s",        "Z",    "/"};
 	unsigned seed = 20261123;
 
 	(void)state;
@@ -188,10 +188,10 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),	     cmocka_unit_test(test_custom_tags),
+		cmocka_unit_test(test_plain),        cmocka_unit_test(test_custom_tags),
 		cmocka_unit_test(test_refused_tags), cmocka_unit_test(test_quantifier),
-		cmocka_unit_test(test_escapes),	     cmocka_unit_test(test_classes),
-		cmocka_unit_test(test_flags),	     cmocka_unit_test(test_position),
+		cmocka_unit_test(test_escapes),      cmocka_unit_test(test_classes),
+		cmocka_unit_test(test_flags),        cmocka_unit_test(test_position),
 		cmocka_unit_test(test_random),
 	};
 

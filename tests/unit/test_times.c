@@ -61,9 +61,9 @@ static void accepted(void **state)
 
 static void refused(void **state)
 {
-	static const char *const cases[] = {"",	    " ",      "h",    "1x",   "1hh3q",	 "1h,",
-					    "(1",   "1)",     "1//2", "1/0",  "*2",	 "1 +",
-					    "ever", "10 m m", "1e5",  "1..2", "0x10",	 "one",
+	static const char *const cases[] = {"",     " ",      "h",    "1x",   "1hh3q",   "1h,",
+					    "(1",   "1)",     "1//2", "1/0",  "*2",      "1 +",
+					    "ever", "10 m m", "1e5",  "1..2", "0x10",    "one",
 					    "--",   "1h;",    "()",   ".",    "1/(2-2)", "\xff"};
 	static char deep[200];
 	int64_t s;
@@ -87,8 +87,8 @@ static void formatted(void **state)
 		int64_t s;
 		const char *text;
 	} cases[] = {
-		{0, "0s"},	  {59, "59s"},	    {3600, "1h"},
-		{5400, "1h 30m"}, {-1, "ever"},	    {86400, "1d"},
+		{0, "0s"},        {59, "59s"},      {3600, "1h"},
+		{5400, "1h 30m"}, {-1, "ever"},     {86400, "1d"},
 		{2419200, "4w"},  {31557600, "1y"}, {788645, "1w 2d 3h 4m 5s"},
 	};
 	char buf[TIMES_STRLEN], tiny[4];
