@@ -85,10 +85,11 @@ static struct portset ports_after(const struct enforcer *e, uint16_t jail, size_
 /* Where a scope = port ban drops; none: not known, or more than a ban can name. */
 static struct portset scope_ports(const struct enforcer *e, uint16_t jail)
 {
-	const struct portset more = ports_after(e, jail, PORTSET_MAX);
-	struct portset ports = {0};
+	struct portset ports = ports_after(e, jail, PORTSET_MAX);
 
-	if (!more.count)
+	if (ports.count)
+		ports.count = 0;
+	else
 		ports = ports_after(e, jail, 0);
 	return ports;
 }
