@@ -24,7 +24,8 @@
 #include "daemon/base/netlist.h"
 #include "daemon/config/report.h"
 
-#define CONF_FOREVER (-1) /* bantime_s */
+#define CONF_FOREVER (-1)    /* bantime_s */
+#define CONF_SCOPE_PORTS 16u /* most ports of a jail with scope = port */
 
 struct conf_param {
 	const char *name, *value;

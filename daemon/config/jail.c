@@ -417,6 +417,27 @@ static int actions(struct loader *l, struct jail_conf *jail)
 	return r ? ERROR_CONFIG : 0;
 }
 
+/*
+ * A ban with scope = port is one element a port in the kernel. In a fail2ban tree a multiport
+ * action on 0:65535, which is its default, means every port.
+ */
+static int check_scope(struct loader *l, struct jail_conf *jail)
+{
+	unsigned ports = 0;
+
+	for (size_t i = 0; i < jail->nports; i++)
+		ports += jail->ports[i].last - jail->ports[i].first + 1u;
+	if (!jail->scope_port || ports <= CONF_SCOPE_PORTS)
+		return 0;
+	if (l->conf->is_fail2ban) {
+		jail->scope_port = false;
+		return 0;
+	}
+	return conf_errors_add(l->errs, jail->where.file, jail->where.line,
+			       "[%s] names %u ports, scope = port takes at most %u: 'scope = port'",
+			       jail->name, ports, CONF_SCOPE_PORTS);
+}
+
 static int check_name(struct loader *l, const struct ini_section *s)
 {
 	size_t n = strlen(s->name);
@@ -477,6 +498,7 @@ int jail_load(struct loader *l, const struct ini_section *section)
 	r |= rules(l, &jail);
 	r |= actions(l, &jail);
 	settle_growth(l, &jail);
+	r |= check_scope(l, &jail);
 	l->conf->jails = arena_append(&l->conf->arena, l->conf->jails, l->conf->njails++,
 				      sizeof jail, &jail);
 	return r ? ERROR_CONFIG : 0;

@@ -37,9 +37,7 @@ def timing(tap):
     if e2e.sanitized():
         tap.skip("timing", "a sanitizer build is not timed")
         return
-    if not os.path.exists(BENCH):
-        tap.skip("timing", f"{BENCH} is not built")
-        return
+    e2e.must_exist(BENCH)
     result = measure()
     slow = too_slow(result)
     for _ in range(2):

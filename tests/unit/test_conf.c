@@ -328,6 +328,23 @@ static void all_keys(void **state)
 	assert_string_equal(j->actions[0].params[0].value, "1");
 }
 
+/* Sixteen ports are one ban's elements; more are refused, in a fail2ban tree they mean all ports.
+ */
+static void scope_ports(void **state)
+{
+	(void)state;
+	put("c/jail.conf", "[x]\nenabled = yes\nfilter = web-probe\nlogpath = /x\n"
+			   "scope = port\nport = 8000:8015\n");
+	load();
+	assert_true(conf.jails[0].scope_port);
+	refuse("[x]\nenabled = yes\nfilter = web-probe\nlogpath = /x\nscope = port\nport = "
+	       "8000:8016\n",
+	       "c/jail.conf:2: [x] names 17 ports, scope = port takes at most 16: 'scope = port'");
+	put("c/fail2ban.conf", "[Definition]\n");
+	load();
+	assert_false(conf.jails[0].scope_port);
+}
+
 static void value_errors(void **state)
 {
 	static const char *const cases[][2] = {
@@ -847,6 +864,7 @@ int main(void)
 		TEST(thresholds),
 		TEST(all_keys),
 		TEST(value_errors),
+		TEST(scope_ports),
 		TEST(all_errors_at_once),
 		TEST(helpers_are_no_errors),
 		TEST(jail_overrides_filter),
