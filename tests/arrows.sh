@@ -4,6 +4,7 @@
 set -eu
 export LC_ALL=C
 cd "${srcdir:-.}"
+[ -d daemon/base ] || { echo "1..1"; echo "not ok 1 - srcdir is the source tree"; exit 1; }
 n=0
 failed=0
 
