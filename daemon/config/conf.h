@@ -89,6 +89,16 @@ struct growth_conf {
 	const char *formula; /* NULL = the default one, the only one there is */
 };
 
+/* What a jail with `backend = sockets` looks for; see sockets/census.h. */
+struct sockets_conf {
+	int64_t silent_s, unanswered_s, stalled_s, idle_s;
+	unsigned maxsilent;
+	unsigned maxconns;        /* 0 = off */
+	unsigned descriptors;     /* per cent of the service's limit */
+	uint64_t raise_nofile;    /* 0 = no, UINT64_MAX = to the hard limit */
+	size_t exhaustion_action; /* index + 1 in the jail's actions, 0 = none */
+};
+
 struct jail_conf {
 	const char *name;
 	struct text_at where; /* its name and where it is enabled */
@@ -114,6 +124,7 @@ struct jail_conf {
 	enum conf_witness witness;
 	unsigned networks_count; /* 0 = off */
 	uint8_t networks_len;
+	struct sockets_conf sockets; /* BACKEND_SOCKETS */
 	unsigned maxmatches;
 	const char *logencoding; /* "auto" or a name */
 	struct action_conf *actions;
