@@ -7,6 +7,8 @@
  *   link.c      the way to the daemon: requests, answers, pages
  *   text.c      tables, times, sizes and colours for people
  *   NAME.c      one subcommand each (ban.c also holds unban, they send the same way)
+ *   present.c   what the daemon adds where it need not be there
+ *   peers.c     the kernel's sockets, added up by peer
  *   replay.c    runs the detector itself, in this process; no daemon is needed
  *
  * A subcommand returns the exit status. What it has to complain about goes to stderr as one
@@ -48,6 +50,9 @@ __attribute__((format(printf, 2, 3))) int client_usage(const struct client *c, c
 						       ...);
 __attribute__((format(printf, 1, 2))) void client_complain(const char *format, ...);
 
+/* Says it and ends the process with CLIENT_AWAY. */
+__attribute__((noreturn)) void client_no_memory(void);
+
 void client_print_command(const struct subcommand *command);
 
 /* One a file. */
@@ -57,6 +62,8 @@ int ban_command(struct client *c, int argc, char **argv);
 int unban_command(struct client *c, int argc, char **argv);
 int why_command(struct client *c, int argc, char **argv);
 int reload_command(struct client *c, int argc, char **argv);
+int doctor_command(struct client *c, int argc, char **argv);
+int conns_command(struct client *c, int argc, char **argv);
 int replay_command(struct client *c, int argc, char **argv);
 
 #endif

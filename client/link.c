@@ -28,41 +28,56 @@ static int say_away(const char *path, int error)
 	return -1;
 }
 
-static int connect_to(const char *path, int type)
+/* The descriptor or negative errno. */
+static int connect_to(const char *path, int type, unsigned patience_s)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	const struct timeval patience = {.tv_sec = LINK_PATIENCE_S};
+	const struct timeval patience = {.tv_sec = patience_s};
 	int fd, error;
 
 	if (strlen(path) >= sizeof at.sun_path)
-		return say_away(path, ENAMETOOLONG);
+		return -ENAMETOOLONG;
 	memcpy(at.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return say_away(path, errno);
+		return -errno;
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 	if (connect(fd, (const struct sockaddr *)&at, sizeof at) == 0)
 		return fd;
 	error = errno;
 	close(fd);
-	return say_away(path, error);
+	return -error;
 }
 
 int link_open(struct link *l, const struct client *c)
 {
-	*l = (struct link){.socket = c->socket, .fd = connect_to(c->socket, SOCK_STREAM)};
-	return l->fd < 0 ? CLIENT_AWAY : CLIENT_YES;
+	int fd = connect_to(c->socket, SOCK_STREAM, LINK_PATIENCE_S);
+
+	*l = (struct link){.socket = c->socket, .fd = fd};
+	if (fd >= 0)
+		return CLIENT_YES;
+	say_away(c->socket, -fd);
+	return CLIENT_AWAY;
+}
+
+int link_try(struct link *l, const struct client *c, unsigned patience_s)
+{
+	int fd = connect_to(c->socket, SOCK_STREAM, patience_s);
+
+	*l = (struct link){.socket = c->socket, .fd = fd, .quiet = true};
+	return fd < 0 ? fd : 0;
 }
 
 int link_force(const struct client *c)
 {
 	char path[sizeof(struct sockaddr_un)];
-	int n = snprintf(path, sizeof path, "%s.force", c->socket);
+	int n = snprintf(path, sizeof path, "%s.force", c->socket), fd;
 
 	if (n < 0 || (size_t)n >= sizeof path)
 		return say_away(c->socket, ENAMETOOLONG);
-	return connect_to(path, SOCK_SEQPACKET);
+	fd = connect_to(path, SOCK_SEQPACKET, LINK_PATIENCE_S);
+	return fd < 0 ? say_away(path, -fd) : fd;
 }
 
 void link_close(struct link *l)
@@ -77,7 +92,8 @@ void link_close(struct link *l)
 
 static int lost(const struct link *l, const char *what)
 {
-	client_complain("the daemon at '%s' %s", l->socket, what);
+	if (!l->quiet)
+		client_complain("the daemon at '%s' %s", l->socket, what);
 	return CLIENT_AWAY;
 }
 
@@ -156,10 +172,10 @@ static json_t *receive(struct link *l)
 
 	for (;;) {
 		size_t left = l->n - l->at;
-		char *line = l->buf + l->at, *end = NULL;
+		char *line = l->buf ? l->buf + l->at : NULL, *end = NULL;
 		json_t *o;
 
-		if (left > looked_at)
+		if (line && left > looked_at)
 			end = memchr(line + looked_at, '\n', left - looked_at);
 		if (end) {
 			o = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
@@ -181,7 +197,7 @@ static const struct {
 };
 
 /* Says what the daemon has against it. */
-static int failure(json_t *o)
+static int failure(const struct link *l, json_t *o)
 {
 	const char *code = json_string_value(json_object_get(o, "code"));
 	const char *file = json_string_value(json_object_get(o, "file"));
@@ -192,7 +208,8 @@ static int failure(json_t *o)
 	snprintf(err.text, sizeof err.text, "%s",
 		 text ? text : "the daemon fails and says nothing");
 	snprintf(err.file, sizeof err.file, "%s", file ? file : "");
-	client_complain("%s", error_format(&err, line, sizeof line));
+	if (!l->quiet)
+		client_complain("%s", error_format(&err, line, sizeof line));
 	for (size_t i = 0; code && i < sizeof codes / sizeof codes[0]; i++)
 		if (!strcmp(codes[i].code, code))
 			return codes[i].status;
@@ -212,7 +229,7 @@ int link_ask(struct link *l, const char *cmd, json_t *args, json_t **ret_data)
 	if (json_is_true(json_object_get(o, "ok")))
 		*ret_data = json_incref(json_object_get(o, "data"));
 	else
-		r = failure(o);
+		r = failure(l, o);
 	json_decref(o);
 	return r;
 }
@@ -232,7 +249,7 @@ int link_pages(struct link *l, const char *cmd, json_t *args, void (*page)(void 
 		if (!end && json_is_true(json_object_get(o, "ok")))
 			page(ctx, json_object_get(o, "data"));
 		else if (!end)
-			r = failure(o);
+			r = failure(l, o);
 		json_decref(o);
 	}
 	return r;

@@ -19,12 +19,16 @@
 struct link {
 	const char *socket;
 	int fd;
+	bool quiet; /* says nothing on stderr */
 	char *buf;
 	size_t at, n, room;
 };
 
 /* CLIENT_YES, or CLIENT_AWAY. */
 int link_open(struct link *l, const struct client *c);
+/* For commands that work without a daemon as well: 0 or negative errno, nothing is said, now or
+ * later, and no answer is waited for longer than patience_s. */
+int link_try(struct link *l, const struct client *c, unsigned patience_s);
 void link_close(struct link *l);
 
 /* A SOCK_SEQPACKET connection to SOCKET.force; descriptor or -1. */

@@ -12,6 +12,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"
@@ -29,6 +30,10 @@ static const struct subcommand commands[] = {
 	 "ban by hand"},
 	{"unban", unban_command, "ADDR[/LEN]... [--jail J] | --all [--jail J] | --me", "lift bans"},
 	{"why", why_command, "ADDR", "the story of an address: offences, log lines, decisions"},
+	{"conns", conns_command, "[--port P] [--silent]",
+	 "who holds connections: count, states, silent ones, bytes, banned or not"},
+	{"doctor", doctor_command, "[--port P | --log FILE]",
+	 "what ails a service: limits, descriptors, threads, sockets, culprits; what to do"},
 	{"reload", reload_command, "[JAIL]", "read the configuration again, all or nothing"},
 	{"replay", replay_command, "[-c DIR] [--since TIME] [--now EPOCH] [--tz TZ] LOG...|-",
 	 "who would have been banned by old logs; touches nothing"},
@@ -38,8 +43,8 @@ static const struct subcommand commands[] = {
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 /* Fixed names of what later versions bring. */
-static const char *const later[] = {"conns",  "doctor",  "test",   "lint",   "top",
-				    "report", "metrics", "events", "config", "import"};
+static const char *const later[] = {"test",    "lint",   "top",    "report",
+				    "metrics", "events", "config", "import"};
 #define LATER (sizeof later / sizeof later[0])
 
 /* Words of the command line and of the daemon may be an attacker's. */
@@ -58,6 +63,12 @@ void client_complain(const char *format, ...)
 	va_start(args, format);
 	say(format, args);
 	va_end(args);
+}
+
+void client_no_memory(void)
+{
+	client_complain("out of memory");
+	exit(CLIENT_AWAY);
 }
 
 int client_usage(const struct client *c, const char *format, ...)

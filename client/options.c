@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Options of the command line: see options.h. */
 #include "client/options.h"
+#include "daemon/base/slice.h"
 #include "daemon/config/suggest.h"
 
 #include <errno.h>
@@ -127,4 +128,16 @@ int options_parse(struct client *c, int argc, char **argv, const struct option *
 int options_status(const struct client *c)
 {
 	return c->help ? CLIENT_YES : CLIENT_USAGE;
+}
+
+bool options_port(const struct client *c, const char *text, uint16_t *ret_port)
+{
+	uint64_t port;
+
+	if (slice_u64(slice_str(text), UINT16_MAX, &port) < 0 || !port) {
+		client_usage(c, "--port takes a TCP port from 1 to 65535, not '%s'", text);
+		return false;
+	}
+	*ret_port = (uint16_t)port;
+	return true;
 }

@@ -11,6 +11,8 @@
 
 #include "client/client.h"
 
+#include <stdint.h>
+
 struct option {
 	const char *name;   /* without dashes */
 	char letter;        /* 0 = none */
@@ -27,5 +29,8 @@ struct option {
 int options_parse(struct client *c, int argc, char **argv, const struct option *own,
 		  bool until_word);
 int options_status(const struct client *c);
+
+/* The value of --port. False after it has said that it is none. */
+bool options_port(const struct client *c, const char *text, uint16_t *ret_port);
 
 #endif

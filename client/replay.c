@@ -135,7 +135,7 @@ static int load(struct replay *p, char **paths, int npaths)
 	conf_errors_free(&errs);
 	p->jails = calloc(p->conf.njails + 1, sizeof p->jails[0]);
 	for (size_t i = 0; p->jails && i < p->conf.njails; i++)
-		if (p->conf.jails[i].nrules)
+		if (p->conf.jails[i].backend != BACKEND_SOCKETS)
 			p->jails[p->njails++] = (uint16_t)i;
 	if (r == CLIENT_YES && !p->njails) {
 		client_complain("no jail with a filter is enabled in '%s'", p->o.dir);

@@ -8,19 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void out_of_memory(void)
-{
-	client_complain("out of memory");
-	exit(CLIENT_AWAY);
-}
-
 static char *copy(json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 	char *text = strdup(s ? s : "");
 
 	if (!text)
-		out_of_memory();
+		client_no_memory();
 	return text;
 }
 
@@ -45,7 +39,7 @@ static struct row *new_row(struct rows *rows)
 		struct row *grown = reallocarray(rows->list, room, sizeof *grown);
 
 		if (!grown)
-			out_of_memory();
+			client_no_memory();
 		rows->list = grown;
 		rows->room = room;
 	}

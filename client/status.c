@@ -34,6 +34,17 @@ static const struct text_key rule_keys[] = {{"filter", {"FILTER", false}},
 					    {"limit_hits", {"GAVE UP", true}},
 					    {NULL, {NULL, false}}};
 
+/* What a census shows in one row; the counts by class lie in an object of their own. */
+static const struct text_key census_keys[] = {{"jail", {"SOCKETS JAIL", false}},
+					      {"descriptors", {"DESCRIPTORS", true}},
+					      {"limit", {"LIMIT", true}},
+					      {"sockets", {"SOCKETS", true}},
+					      {"prefixes", {"ADDRESSES", true}},
+					      {"unaccepted", {"UNACCEPTED", true}},
+					      {"cut", {"CUT", true}},
+					      {"short_limits", {"SHORT LIMITS", false}},
+					      {NULL, {NULL, false}}};
+
 /* "title  " and what follows on the same line. */
 static void label(const char *title)
 {
@@ -149,6 +160,41 @@ static void print_health(json_t *health)
 	}
 }
 
+/* "12 silent, 3 at work": classes that are not empty. */
+static void print_classes(json_t *census)
+{
+	char text[TEXT_CELL_BYTES];
+	const char *class, *between = "";
+	json_t *count;
+
+	label(text_json(json_object_get(census, "jail"), text));
+	json_object_foreach(json_object_get(census, "connections"), class, count) {
+		if (!json_integer_value(count))
+			continue;
+		printf("%s%lld %s", between, (long long)json_integer_value(count), class);
+		between = ", ";
+	}
+	printf("%s\n", between[0] ? "" : "no connections");
+	if (json_is_true(json_object_get(census, "half_open_flood")))
+		text_styled(TEXT_BAD,
+			    "  a flood of SYNs: more half-open than half of the backlog\n");
+	if (json_is_true(json_object_get(census, "polls")))
+		puts("  a census each second: no bell rings for it");
+}
+
+static void print_sockets(json_t *list)
+{
+	json_t *census;
+	size_t i;
+
+	if (!json_array_size(list))
+		return;
+	putchar('\n');
+	text_objects(list, census_keys);
+	json_array_foreach(list, i, census)
+		print_classes(census);
+}
+
 static void print_status(json_t *o)
 {
 	print_head(o);
@@ -158,6 +204,7 @@ static void print_status(json_t *o)
 	print_list(json_object_get(o, "jails"));
 	print_table("logs", json_object_get(o, "sources"), source_keys);
 	print_table("services", json_object_get(o, "services"), service_keys);
+	print_sockets(json_object_get(o, "sockets"));
 	print_health(json_object_get(o, "health"));
 }
 
@@ -209,6 +256,7 @@ static void print_jail(struct jail *jail)
 	print_table("filters", json_object_get(o, "rules"), rule_keys);
 	print_table("logs", json_object_get(o, "sources"), source_keys);
 	print_table("services", json_object_get(o, "services"), service_keys);
+	print_sockets(json_object_get(o, "sockets"));
 	putchar('\n');
 	if (jail->rows.n)
 		rows_print(&jail->rows);

@@ -8,16 +8,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #define COLUMNS_MAX 16
+#define PAGE_LEAST 60
 
 static bool coloured;
 
 static const char *const styles[] = {[TEXT_PLAIN] = "",
 				     [TEXT_HEAD] = "\x1b[1m",
 				     [TEXT_GOOD] = "\x1b[32m",
+				     [TEXT_WARN] = "\x1b[1;33m",
 				     [TEXT_BAD] = "\x1b[1;31m"};
 
 void text_set_up(const struct client *c)
@@ -103,15 +106,67 @@ const char *text_json(json_t *value, char buf[static TEXT_CELL_BYTES])
 	return buf;
 }
 
+/* --- lines ------------------------------------------------------------------------------------ */
+
+static int page_width(void)
+{
+	struct winsize size;
+
+	if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_col)
+		return TEXT_PAGE;
+	return size.ws_col < PAGE_LEAST ? PAGE_LEAST : size.ws_col;
+}
+
+static int characters(struct slice text)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < text.n; i++)
+		n += ((unsigned char)text.p[i] & 0xc0) != 0x80;
+	return n;
+}
+
+void text_wrapped(struct slice text, int indent)
+{
+	int page = page_width(), column = indent;
+	struct slice word;
+
+	while (slice_next(&text, " ", &word)) {
+		int wide = characters(word);
+
+		if (column > indent && column + 1 + wide > page) {
+			printf("\n%*s", indent, "");
+			column = indent;
+		} else if (column > indent) {
+			putchar(' ');
+			column++;
+		}
+		fwrite(word.p, 1, word.n, stdout);
+		column += wide;
+	}
+	putchar('\n');
+}
+
+void text_clipped(struct slice text, int indent)
+{
+	int room = page_width() - indent;
+	bool cut = characters(text) > room;
+	size_t n = 0;
+
+	if (cut)
+		room -= 3;
+	for (; n < text.n; n++)
+		if (((unsigned char)text.p[n] & 0xc0) != 0x80 && room-- <= 0)
+			break;
+	fwrite(text.p, 1, n, stdout);
+	puts(cut ? "..." : "");
+}
+
 /* --- tables ----------------------------------------------------------------------------------- */
 
 static int width(const char *s)
 {
-	int n = 0;
-
-	for (; *s; s++)
-		n += ((unsigned char)*s & 0xc0) != 0x80;
-	return n;
+	return characters(slice_str(s));
 }
 
 /* The last column ends where its text ends. */

@@ -9,6 +9,7 @@
 #define TAILBAN_CLIENT_TEXT_H
 
 #include "client/client.h"
+#include "daemon/base/slice.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -16,7 +17,7 @@
 #define TEXT_TIME_BYTES 40
 #define TEXT_CELL_BYTES 512
 
-enum text_style { TEXT_PLAIN, TEXT_HEAD, TEXT_GOOD, TEXT_BAD };
+enum text_style { TEXT_PLAIN, TEXT_HEAD, TEXT_GOOD, TEXT_WARN, TEXT_BAD };
 
 /* Call once before printing. */
 void text_set_up(const struct client *c);
@@ -36,6 +37,15 @@ const char *text_bytes(uint64_t n, char buf[static TEXT_TIME_BYTES]);
 
 /* A JSON string escaped for the terminal, a number, yes or no; "-" for null and what is missing. */
 const char *text_json(json_t *value, char buf[static TEXT_CELL_BYTES]);
+
+/*
+ * Prints a line of words, broken where the terminal ends (TEXT_PAGE columns when there is none);
+ * `indent` characters stand before it already and before each further line.
+ */
+#define TEXT_PAGE 100
+void text_wrapped(struct slice text, int indent);
+/* As much of it as the line has room for behind `indent` characters, and a newline. */
+void text_clipped(struct slice text, int indent);
 
 struct text_column {
 	const char *title;

@@ -124,6 +124,24 @@ static void print_ban(json_t *ban, int64_t now_s)
 		text_styled(TEXT_BAD, "  the kernel has not taken it yet\n");
 }
 
+static void print_witness(json_t *w)
+{
+	char connections[TEXT_CELL_BYTES], lines[TEXT_CELL_BYTES], ago[TEXT_TIME_BYTES];
+	json_t *last = json_object_get(w, "last_s_ago");
+
+	printf("  kernel witness: ");
+	if (!json_is_object(w))
+		printf("%s", json_is_string(w) ? json_string_value(w) : "-");
+	else if (json_is_false(json_object_get(w, "seen")))
+		printf("has not seen it");
+	else
+		printf("saw %s connections, the last %s ago", value(w, "connections", connections),
+		       text_duration(json_integer_value(last), ago));
+	if (json_integer_value(json_object_get(w, "lines")))
+		printf("; %s lines of the logs name it", value(w, "lines", lines));
+	puts("\n");
+}
+
 static void print_story(json_t *o)
 {
 	json_t *bans = json_object_get(o, "banned"), *history = json_object_get(o, "history"),
@@ -139,7 +157,7 @@ static void print_story(json_t *o)
 		print_ban(item, time(NULL));
 	if (json_is_object(ignored))
 		printf("  never banned: %s\n", value(ignored, "text", text));
-	printf("  kernel witness: %s\n\n", value(o, "witness", text));
+	print_witness(json_object_get(o, "witness"));
 	json_array_foreach(history, i, item)
 		print_event(item, whose);
 	if (!json_array_size(history))

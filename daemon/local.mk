@@ -30,21 +30,30 @@ noinst_LIBRARIES += %D%/libtailban.a
 %C%_libtailban_a_SOURCES += \
 	%D%/jail/bans.c %D%/jail/bans.h %D%/jail/evidence.c %D%/jail/evidence.h \
 	%D%/jail/growth.c %D%/jail/growth.h %D%/jail/ledger.c %D%/jail/ledger.h \
-	%D%/jail/mask.c %D%/jail/slots.c %D%/jail/slots.h
+	%D%/jail/mask.c %D%/jail/slots.c %D%/jail/slots.h %D%/jail/tally.c %D%/jail/tally.h
 %C%_libtailban_a_SOURCES += \
-	%D%/sockets/holders.c %D%/sockets/holders.h %D%/sockets/owner.c \
-	%D%/sockets/owner.h %D%/sockets/prober.c %D%/sockets/prober.h \
-	%D%/sockets/proc.c %D%/sockets/proc.h %D%/sockets/sshpeers.c \
-	%D%/sockets/sshpeers.h
+	%D%/sockets/blocked.c %D%/sockets/blocked.h %D%/sockets/budget.c \
+	%D%/sockets/budget.h %D%/sockets/census.c %D%/sockets/census.h \
+	%D%/sockets/enterer.c %D%/sockets/enterer.h \
+	%D%/sockets/holders.c %D%/sockets/holders.h %D%/sockets/netstat.c \
+	%D%/sockets/netstat.h %D%/sockets/owner.c %D%/sockets/owner.h \
+	%D%/sockets/prober.c %D%/sockets/prober.h %D%/sockets/proc.c %D%/sockets/proc.h \
+	%D%/sockets/sshpeers.c %D%/sockets/sshpeers.h %D%/sockets/verdict.c \
+	%D%/sockets/verdict.h %D%/sockets/waits.c %D%/sockets/waits.h
 %C%_libtailban_a_SOURCES += \
 	%D%/enforcer/commands.c %D%/enforcer/endpoint.c %D%/enforcer/enforcer.c \
-	%D%/enforcer/enforcer.h %D%/enforcer/firewall.c %D%/enforcer/firewall.h \
-	%D%/enforcer/firewall_bans.c %D%/enforcer/firewall_impl.h \
+	%D%/enforcer/enforcer.h %D%/enforcer/enter.c %D%/enforcer/firewall.c %D%/enforcer/firewall.h \
+	%D%/enforcer/firewall_bans.c %D%/enforcer/firewall_found.c \
+	%D%/enforcer/firewall_impl.h \
+	%D%/enforcer/firewall_message.c %D%/enforcer/firewall_record.c \
+	%D%/enforcer/firewall_record.h %D%/enforcer/firewall_record_impl.h \
+	%D%/enforcer/firewall_rules.c %D%/enforcer/firewall_seen.c \
 	%D%/enforcer/firewall_watch.c %D%/enforcer/inforce.c %D%/enforcer/inforce.h \
 	%D%/enforcer/logfile.c %D%/enforcer/logfile.h %D%/enforcer/protocol.h \
 	%D%/enforcer/reaper.c %D%/enforcer/reaper.h %D%/enforcer/requests.c \
 	%D%/enforcer/runner.c %D%/enforcer/runner.h %D%/enforcer/service.c \
-	%D%/enforcer/state.h
+	%D%/enforcer/spaces.c %D%/enforcer/spaces.h %D%/enforcer/state.h \
+	%D%/enforcer/watches.c %D%/enforcer/witness.c
 %C%_libtailban_a_SOURCES += \
 	%D%/control/requests.c %D%/control/requests.h %D%/control/server.c \
 	%D%/control/server.h
@@ -52,7 +61,7 @@ noinst_LIBRARIES += %D%/libtailban.a
 	%D%/engine/banlist.c %D%/engine/commands.c %D%/engine/detector.c \
 	%D%/engine/detector.h %D%/engine/engine.c %D%/engine/engine.h \
 	%D%/engine/lines.c %D%/engine/reload.c %D%/engine/resume.c %D%/engine/resume.h \
-	%D%/engine/state.h %D%/engine/view.c
+	%D%/engine/sockets.c %D%/engine/state.h %D%/engine/view.c
 
 sbin_PROGRAMS += %D%/tailband
 %C%_tailband_SOURCES = %D%/tailband.c

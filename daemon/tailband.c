@@ -55,7 +55,7 @@ static const char usage_text[] =
 	"  -l LEVEL         error, warning, notice, info or debug\n"
 	"  -s SOCKET        control socket\n"
 	"  -S STATEDIR      state directory\n"
-	"  -q LOG...        no configuration: the werkzeug jails on these logs\n"
+	"  -q LOG...        no configuration: the werkzeug jails on these logs, and their sockets\n"
 	"  --flush-on-stop  remove the bans when stopping (they stay otherwise)\n"
 	"  -V               version\n";
 

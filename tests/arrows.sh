@@ -39,7 +39,7 @@ alone() {
 		"$(grep -rnE "#include <$header" daemon client | grep -vE "^($allowed):" || :)"
 }
 
-echo "1..15"
+echo "1..16"
 only base
 only config base
 only source base
@@ -56,6 +56,9 @@ alone jansson.h 'daemon/control/.*' 'daemon/engine/view\.c' 'client/.*'
 ok "the client knows of the engine the detector, of the enforcer the protocol" \
 	"$(grep -rnE '#include "daemon/(engine|enforcer)/' client |
 		grep -vE 'daemon/engine/detector\.h|daemon/enforcer/protocol\.h' || :)"
+ok "client includes only: base config filter jail sockets source (and of engine and enforcer these)" \
+	"$(grep -rnE '#include "daemon/' client |
+		grep -vE '#include "daemon/(base|config|engine|enforcer|filter|jail|sockets|source)/' || :)"
 ok "the engine knows of the enforcer the protocol and the runner's words" \
 	"$(grep -nE '#include "daemon/enforcer/' daemon/engine/*.[ch] |
 		grep -vE 'daemon/enforcer/(protocol|runner)\.h' || :)"

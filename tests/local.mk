@@ -12,6 +12,9 @@ UNIT_LIBS = $(DAEMON_LIBS) $(CMOCKA_LIBS) -lpthread
 unit_tests = \
 	%D%/unit/test_addr \
 	%D%/unit/test_bans \
+	%D%/unit/test_budget \
+	%D%/unit/test_census \
+	%D%/unit/test_commands \
 	%D%/unit/test_conf \
 	%D%/unit/test_corpus \
 	%D%/unit/test_date \
@@ -32,16 +35,21 @@ unit_tests = \
 	%D%/unit/test_owner \
 	%D%/unit/test_pattern \
 	%D%/unit/test_reaper \
+	%D%/unit/test_record \
 	%D%/unit/test_requests \
 	%D%/unit/test_runner \
 	%D%/unit/test_server \
 	%D%/unit/test_slice \
 	%D%/unit/test_sockdiag \
 	%D%/unit/test_source \
+	%D%/unit/test_spaces \
 	%D%/unit/test_sshpeers \
 	%D%/unit/test_tags \
 	%D%/unit/test_tail \
-	%D%/unit/test_times
+	%D%/unit/test_tally \
+	%D%/unit/test_times \
+	%D%/unit/test_verdict \
+	%D%/unit/test_waits
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
@@ -51,6 +59,12 @@ endif
 %C%_unit_test_addr_LDADD = $(UNIT_LIBS)
 %C%_unit_test_bans_SOURCES = %D%/unit/test_bans.c %D%/unit/random.h
 %C%_unit_test_bans_LDADD = $(UNIT_LIBS)
+%C%_unit_test_census_SOURCES = %D%/unit/test_census.c %D%/unit/netns.h
+%C%_unit_test_census_LDADD = $(UNIT_LIBS)
+%C%_unit_test_commands_SOURCES = %D%/unit/test_commands.c
+%C%_unit_test_commands_LDADD = $(UNIT_LIBS)
+%C%_unit_test_budget_SOURCES = %D%/unit/test_budget.c %D%/unit/netns.h
+%C%_unit_test_budget_LDADD = $(UNIT_LIBS)
 %C%_unit_test_conf_SOURCES = %D%/unit/test_conf.c
 %C%_unit_test_conf_LDADD = $(UNIT_LIBS)
 %C%_unit_test_corpus_SOURCES = %D%/unit/test_corpus.c
@@ -91,6 +105,8 @@ endif
 %C%_unit_test_pattern_LDADD = $(UNIT_LIBS)
 %C%_unit_test_reaper_SOURCES = %D%/unit/test_reaper.c %D%/unit/netns.h
 %C%_unit_test_reaper_LDADD = $(UNIT_LIBS)
+%C%_unit_test_record_SOURCES = %D%/unit/test_record.c %D%/unit/rawtcp.h %D%/unit/netns.h
+%C%_unit_test_record_LDADD = $(UNIT_LIBS)
 %C%_unit_test_requests_SOURCES = %D%/unit/test_requests.c %D%/unit/control_harness.h
 %C%_unit_test_requests_LDADD = $(UNIT_LIBS)
 %C%_unit_test_runner_SOURCES = %D%/unit/test_runner.c %D%/unit/random.h
@@ -103,14 +119,22 @@ endif
 %C%_unit_test_sockdiag_LDADD = $(UNIT_LIBS)
 %C%_unit_test_source_SOURCES = %D%/unit/test_source.c
 %C%_unit_test_source_LDADD = $(UNIT_LIBS)
+%C%_unit_test_spaces_SOURCES = %D%/unit/test_spaces.c %D%/unit/netns.h
+%C%_unit_test_spaces_LDADD = $(UNIT_LIBS)
 %C%_unit_test_sshpeers_SOURCES = %D%/unit/test_sshpeers.c %D%/unit/netns.h
 %C%_unit_test_sshpeers_LDADD = $(UNIT_LIBS)
 %C%_unit_test_tags_SOURCES = %D%/unit/test_tags.c
 %C%_unit_test_tags_LDADD = $(UNIT_LIBS)
 %C%_unit_test_tail_SOURCES = %D%/unit/test_tail.c
 %C%_unit_test_tail_LDADD = $(UNIT_LIBS)
+%C%_unit_test_tally_SOURCES = %D%/unit/test_tally.c
+%C%_unit_test_tally_LDADD = $(UNIT_LIBS)
 %C%_unit_test_times_SOURCES = %D%/unit/test_times.c %D%/unit/random.h
 %C%_unit_test_times_LDADD = $(UNIT_LIBS)
+%C%_unit_test_verdict_SOURCES = %D%/unit/test_verdict.c
+%C%_unit_test_verdict_LDADD = $(UNIT_LIBS)
+%C%_unit_test_waits_SOURCES = %D%/unit/test_waits.c %D%/unit/netns.h %D%/unit/random.h
+%C%_unit_test_waits_LDADD = $(UNIT_LIBS)
 
 fuzz_targets = \
 	%D%/fuzz/fuzz_date \

@@ -81,6 +81,18 @@ static int transmit(int fd, const void *bytes, size_t n, int passed)
 	return sent < 0 ? -errno : 0;
 }
 
+int message_send(int fd, uint32_t type, const void *entry, size_t bytes, int passed)
+{
+	unsigned char out[MESSAGE_BYTES_MAX];
+	const struct message_head head = {type, 1};
+
+	if (bytes > sizeof out - sizeof head)
+		return -EMSGSIZE;
+	memcpy(out, &head, sizeof head);
+	memcpy(out + sizeof head, entry, bytes);
+	return transmit(fd, out, sizeof head + bytes, passed);
+}
+
 static void drop_first(struct channel *c)
 {
 	struct waiting *w = c->first;

@@ -59,6 +59,10 @@ struct channel *channel_new(struct ev_loop *loop, int fd, const struct channel_h
 /* 0, -ENOBUFS when the queue is full, -EPIPE when the peer is gone. fd -1 = none. */
 int channel_send(struct channel *c, uint32_t type, const void *entries, uint32_t count, int fd);
 
+/* One message past any channel, for a process without a loop. 0, -EAGAIN when the kernel has no
+ * room for it now, or errno. passed -1 = no descriptor. */
+int message_send(int fd, uint32_t type, const void *entry, size_t bytes, int passed);
+
 /* Messages waiting for the kernel to take them. */
 size_t channel_backlog(const struct channel *c);
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* The kernel refuses a message longer than its send buffer less this much (netlink_sendmsg). */
 #define SEND_SLACK 4096
@@ -68,23 +69,6 @@ int netlink_open(struct netlink *nl, int bus, unsigned group, int buffer_bytes, 
 		return error_set(err, code, "bind of netlink socket %d: %s", bus, error_name(code));
 	}
 	return finish_open(nl, buffer_bytes, err);
-}
-
-int netlink_from_fd(struct netlink *nl, int fd, struct error *err)
-{
-	int code;
-
-	*nl = (struct netlink){.fd = -1};
-	if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
-		nl->sock = mnl_socket_fdopen(fd);
-	if (!nl->sock) {
-		code = -errno;
-		return error_set(err, code, "descriptor %d is no netlink socket: %s", fd,
-				 error_name(code));
-	}
-	if (!mnl_socket_get_portid(nl->sock)) /* else the kernel chooses one at the first send */
-		(void)mnl_socket_bind(nl->sock, 0, MNL_SOCKET_AUTOPID);
-	return finish_open(nl, 0, err);
 }
 
 void netlink_close(struct netlink *nl)
@@ -284,6 +268,28 @@ static void drain(struct netlink *nl)
 {
 	for (unsigned reads = 0; reads < DRAIN_READS && receive(nl) != -EAGAIN; reads++)
 		;
+}
+
+int netlink_from_fd(struct netlink *nl, int fd, struct error *err)
+{
+	int code;
+
+	*nl = (struct netlink){.fd = -1};
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+		nl->sock = mnl_socket_fdopen(fd);
+	if (!nl->sock) {
+		code = -errno;
+		if (fd >= 0)
+			close(fd);
+		return error_set(err, code, "descriptor %d is no netlink socket: %s", fd,
+				 error_name(code));
+	}
+	if (!mnl_socket_get_portid(nl->sock)) /* else the kernel chooses one at the first send */
+		(void)mnl_socket_bind(nl->sock, 0, MNL_SOCKET_AUTOPID);
+	code = finish_open(nl, 0, err);
+	if (code == 0)
+		drain(nl);
+	return code;
 }
 
 static int end_dump(struct netlink *nl, int code)

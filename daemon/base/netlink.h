@@ -53,7 +53,9 @@ struct netlink_batch {
  * kernel's queues in both directions (forced where CAP_NET_ADMIN allows it), 0 keeps the defaults.
  */
 int netlink_open(struct netlink *nl, int bus, unsigned group, int buffer_bytes, struct error *err);
-/* Takes over a netlink socket that was opened elsewhere (another network namespace). */
+/* Takes over a netlink socket that was opened elsewhere (another network namespace), also when it
+ * fails. What an earlier user has left in it, a dump that he did not live to read, is thrown away.
+ */
 int netlink_from_fd(struct netlink *nl, int fd, struct error *err);
 void netlink_close(struct netlink *nl);
 

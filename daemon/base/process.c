@@ -29,7 +29,9 @@ const struct process_row process_table[PROCESS_NAMES] = {
 			.effective = PROCESS_CAP(CAP_NET_ADMIN) | PROCESS_CAP(CAP_KILL) |
 				     PROCESS_CAP(CAP_CHOWN) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
 			.permitted_only = PROCESS_CAP(CAP_SETUID) | PROCESS_CAP(CAP_SETGID) |
-					  PROCESS_CAP(CAP_SETPCAP) | PROCESS_CAP(CAP_SYS_PTRACE),
+					  PROCESS_CAP(CAP_SETPCAP) | PROCESS_CAP(CAP_SYS_PTRACE) |
+					  PROCESS_CAP(CAP_SYS_RESOURCE) |
+					  PROCESS_CAP(CAP_SYS_ADMIN),
 			.no_new_privs = true,
 			.noroot = true,
 		},
@@ -43,6 +45,28 @@ const struct process_row process_table[PROCESS_NAMES] = {
 			.name = "tailban-prober",
 			.user = PROCESS_ENGINE,
 			.effective = PROCESS_CAP(CAP_SYS_PTRACE) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
+			.no_new_privs = true,
+			.noroot = true,
+		},
+	/* The same program as the prober: a look at all of /proc must not keep a census waiting. */
+	[PROCESS_CENSUS] =
+		{
+			.name = "tailban-census",
+			.user = PROCESS_ENGINE,
+			.effective = PROCESS_CAP(CAP_SYS_PTRACE) |
+				     PROCESS_CAP(CAP_DAC_READ_SEARCH) |
+				     PROCESS_CAP(CAP_SYS_RESOURCE),
+			.no_new_privs = true,
+			.noroot = true,
+		},
+	/* CAP_SYS_ADMIN for setns. CAP_NET_ADMIN because the kernel asks for it twice: of who uses
+	 * a netlink socket, and of who opened it. */
+	[PROCESS_ENTERER] =
+		{
+			.name = "tailban-enter",
+			.user = PROCESS_ENGINE,
+			.effective = PROCESS_CAP(CAP_SYS_ADMIN) | PROCESS_CAP(CAP_NET_ADMIN) |
+				     PROCESS_CAP(CAP_SYS_PTRACE) | PROCESS_CAP(CAP_DAC_READ_SEARCH),
 			.no_new_privs = true,
 			.noroot = true,
 		},

@@ -139,6 +139,7 @@ int sockdiag_dump_start_of(struct sockdiag *sd, int family, uint32_t states, uin
 enum {
 	LAST_DATA_SENT = 44,
 	LAST_DATA_RECV = 52,
+	LAST_ACK_RECV = 56,
 	BYTES_ACKED = 120,
 	BYTES_RECEIVED = 128,
 	SEGS_IN = 140
@@ -169,6 +170,7 @@ static void take_tcp_info(struct sock_info *sock, const struct nlattr *attr)
 	sock->bytes_acked = field(attr, BYTES_ACKED, 8);
 	sock->last_data_recv_ms = (uint32_t)field(attr, LAST_DATA_RECV, 4);
 	sock->last_data_sent_ms = (uint32_t)field(attr, LAST_DATA_SENT, 4);
+	sock->last_ack_recv_ms = (uint32_t)field(attr, LAST_ACK_RECV, 4);
 	sock->segs_in = (uint32_t)field(attr, SEGS_IN, 4);
 }
 

@@ -53,7 +53,7 @@ struct sock_info {
 	struct inet_diag_sockid id;
 	/* tcp_info, with want_tcp_info: */
 	uint64_t bytes_received, bytes_acked; /* a received FIN counts as one byte */
-	uint32_t last_data_recv_ms, last_data_sent_ms, segs_in;
+	uint32_t last_data_recv_ms, last_data_sent_ms, last_ack_recv_ms, segs_in;
 };
 
 typedef void sock_callback(void *ctx, const struct sock_info *sock);

@@ -229,12 +229,49 @@ static int read_jails(struct loader *l, const char *dir)
 	return dir ? ini_read_tree(&l->jails, dir, "jail", l->errs) : 0;
 }
 
+bool conf_borrows_ports(const struct jail_conf *jail)
+{
+	return jail->backend == BACKEND_SOCKETS && jail->port_auto && !jail->nlogpaths;
+}
+
+unsigned conf_count_ports(const struct jail_conf *jail)
+{
+	unsigned ports = 0;
+
+	for (size_t i = 0; i < jail->nports; i++)
+		ports += jail->ports[i].last - jail->ports[i].first + 1u;
+	return ports;
+}
+
+/* Somebody must have the ports that a sockets jail borrows. */
+static int check_borrowers(struct loader *l)
+{
+	const struct jail_conf *borrower = NULL;
+	size_t borrowers = 0;
+
+	for (size_t i = 0; i < l->conf->njails; i++) {
+		if (!conf_borrows_ports(&l->conf->jails[i]))
+			continue;
+		borrower = &l->conf->jails[i];
+		borrowers++;
+	}
+	if (!borrower || borrowers < l->conf->njails)
+		return 0;
+	return conf_errors_add(
+		l->errs, borrower->where.file, borrower->where.line,
+		"jail [%s] is enabled and has no port, no logpath, and no other jail "
+		"beside it whose ports it could take",
+		borrower->name);
+}
+
 static int load_jails(struct loader *l)
 {
 	int r = jail_check_keys(l);
 
 	for (size_t i = 0; i < l->jails.count; i++)
 		r |= jail_load(l, &l->jails.sections[i]);
+	if (!r)
+		r = check_borrowers(l);
 	if (!r && !l->conf->njails)
 		conf_warn(l->conf, NULL, 0, "no jail is enabled");
 	return r ? ERROR_CONFIG : 0;
@@ -371,6 +408,8 @@ static int quick_jails(struct loader *l, const char *logpath)
 		ini_set(&l->jails, members[i].name, "enabled", "yes", NULL);
 		ini_set(&l->jails, members[i].name, "logpath", logpath, NULL);
 	}
+	ini_set(&l->jails, CONF_SOCKETS, "backend", CONF_SOCKETS, NULL);
+	ini_set(&l->jails, CONF_SOCKETS, "enabled", "yes", NULL);
 	return n < 0 ? n : 0;
 }
 

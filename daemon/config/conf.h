@@ -24,8 +24,9 @@
 #include "daemon/base/netlist.h"
 #include "daemon/config/report.h"
 
-#define CONF_FOREVER (-1)    /* bantime_s */
-#define CONF_SCOPE_PORTS 16u /* most ports of a jail with scope = port */
+#define CONF_FOREVER (-1)      /* bantime_s */
+#define CONF_SCOPE_PORTS 16u   /* most ports of a jail with scope = port, and of a sockets jail */
+#define CONF_SOCKETS "sockets" /* the shipped sockets jail, and every sockets jail's rule */
 
 struct conf_param {
 	const char *name, *value;
@@ -39,6 +40,9 @@ struct filter_conf {
 	struct text_at *failregex, *ignoreregex, *datepattern, *partnerregex;
 	size_t nfail, nignore, ndate, npartner;
 	unsigned maxlines; /* 1 = a line at a time */
+	/* The server closes the connection after each answer: lines that name an address are as
+	 * many as its connections. See jail/tally.h. */
+	bool perconnection;
 };
 
 enum action_kind { ACTION_NFTABLES, ACTION_KILL, ACTION_COMMAND };
@@ -53,12 +57,18 @@ struct action_conf {
 	struct text_at where; /* the jail's action list */
 	struct text_at ban, unban, start, stop, check;
 	int64_t timeout_s;
-	bool norestored; /* not for bans found in the kernel or the store at start */
+	bool norestored;      /* not for bans found in the kernel or the store at start */
+	bool only_exhaustion; /* on_exhaustion's: `ban` is its command, no ban and no unban runs it
+			       */
 	struct conf_param *params;
 	size_t nparams;
 };
 
-/* One filter of a jail with its own threshold; a family has several. */
+/*
+ * One filter of a jail with its own threshold; a family has several. A sockets jail has one rule,
+ * for its threshold: its filter is a name ("sockets") without expressions (nfail 0) and reads no
+ * line.
+ */
 struct rule_conf {
 	struct filter_conf filter;
 	unsigned maxretry;
@@ -94,9 +104,9 @@ struct sockets_conf {
 	int64_t silent_s, unanswered_s, stalled_s, idle_s;
 	unsigned maxsilent;
 	unsigned maxconns;        /* 0 = off */
-	unsigned descriptors;     /* per cent of the service's limit */
+	unsigned descriptors;     /* per cent of the service's limit, 0 = no budget */
 	uint64_t raise_nofile;    /* 0 = no, UINT64_MAX = to the hard limit */
-	size_t exhaustion_action; /* index + 1 in the jail's actions, 0 = none */
+	size_t exhaustion_action; /* index + 1 in the jail's actions (only_exhaustion), 0 = none */
 };
 
 struct jail_conf {
@@ -105,7 +115,8 @@ struct jail_conf {
 	bool enabled;         /* always true in struct conf */
 	enum conf_backend backend;
 	struct text_at
-		*logpaths; /* absolute patterns, see enforcer/logfile.h; empty for BACKEND_STDIN */
+		*logpaths; /* absolute patterns, see enforcer/logfile.h; empty for BACKEND_STDIN,
+			      may be for BACKEND_SOCKETS, which reads none of their lines */
 	size_t nlogpaths;
 	bool *logpath_tail; /* one a path: start at the end ("tail") instead of findtime ago
 			       ("head") */
@@ -158,8 +169,8 @@ int conf_load(const char *dir, const char *datadir, struct conf *ret_conf,
 
 /*
  * `tailband -q` and `tailban replay` without -c: the shipped werkzeug jails (one for each member of
- * the family, without werkzeug-method) on these logs. Paths are literal, no patterns, and may be
- * relative.
+ * the family, without werkzeug-method) on these logs, and behind them the sockets jail on their
+ * ports. Paths are literal, no patterns, and may be relative.
  */
 int conf_quick(const char *const *paths, size_t npaths, const char *datadir, struct conf *ret_conf,
 	       struct conf_errors *errs);
@@ -174,6 +185,13 @@ int conf_filters(const char *dir, const char *datadir, const char *spec, struct 
 /* The same for a filter that is no family: 0. */
 int conf_filter(const char *dir, const char *datadir, const char *spec, struct arena *arena,
 		struct filter_conf *ret_filter, struct error *err);
+
+/* A sockets jail that names neither ports nor a log: its ports are those of the log jails and of
+ * the sockets jails that do. */
+bool conf_borrows_ports(const struct jail_conf *jail);
+
+/* How many ports it names, ranges counted out. */
+unsigned conf_count_ports(const struct jail_conf *jail);
 
 void conf_free(struct conf *conf);
 

@@ -14,9 +14,9 @@
 #define MAX_LINES 1000u /* of maxlines */
 
 /* The keys of a filter's [Definition] that mean something; all others are helpers. */
-static const char *const known_keys[] = {"failregex",    "ignoreregex", "prefregex",
-					 "partnerregex", "datepattern", "maxlines",
-					 "journalmatch", "usedns",      "family"};
+static const char *const known_keys[] = {
+	"failregex", "ignoreregex",  "prefregex", "partnerregex", "datepattern",
+	"maxlines",  "journalmatch", "usedns",    "family",       "perconnection"};
 
 /* Where the <parameters> of one filter come from. */
 struct parameters {
@@ -179,11 +179,27 @@ static int max_lines(const struct list *list, unsigned *ret_maxlines, struct con
 	return 0;
 }
 
+static int per_connection(const struct list *list, bool *ret, struct conf_errors *errs)
+{
+	const struct text_at *item = list->items;
+
+	*ret = false;
+	if (!list->count)
+		return 0;
+	if (list->count > 1 || (strcmp(item->text, "yes") != 0 && strcmp(item->text, "no") != 0))
+		return conf_errors_add(errs, item->file, item->line,
+				       "perconnection must be yes or no: 'perconnection = %s'",
+				       item->text);
+	*ret = !strcmp(item->text, "yes");
+	return 0;
+}
+
 /* All the expressions of one filter. */
 static int resolve(struct parameters *p, const struct text_at *where, const struct override *over,
 		   struct filter_conf *f, struct conf_errors *errs)
 {
-	struct list pref = {0}, fail = {0}, ignore = {0}, date = {0}, partner = {0}, lines = {0};
+	struct list pref = {0}, fail = {0}, ignore = {0}, date = {0}, partner = {0}, lines = {0},
+		    single = {0};
 	int r = 0;
 
 	r |= key_lines(p, where, over, "prefregex", &pref, errs);
@@ -192,6 +208,7 @@ static int resolve(struct parameters *p, const struct text_at *where, const stru
 	r |= key_lines(p, where, over, "datepattern", &date, errs);
 	r |= key_lines(p, where, NULL, "partnerregex", &partner, errs);
 	r |= key_lines(p, where, over, "maxlines", &lines, errs);
+	r |= key_lines(p, where, NULL, "perconnection", &single, errs);
 	if (r)
 		return ERROR_CONFIG;
 	if (pref.count > 1)
@@ -212,7 +229,8 @@ static int resolve(struct parameters *p, const struct text_at *where, const stru
 		return conf_errors_add(errs, f->file ? f->file : where->file,
 				       f->file ? 0 : where->line, "filter '%s' has no failregex",
 				       f->name);
-	return max_lines(&lines, &f->maxlines, errs);
+	r = per_connection(&single, &f->perconnection, errs);
+	return r ? r : max_lines(&lines, &f->maxlines, errs);
 }
 
 /* A name that is nearly a known one and that nothing refers to is a slip of the pen. */

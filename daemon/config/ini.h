@@ -16,9 +16,10 @@
  *
  * Interpolation is late, after all files are merged:
  *   %(name)s  the section's option, else [DEFAULT]'s      %(section/name)s, %(default/name)s
- *   %(known/name)s  its value before this file            %(__name__)s  the section's name; %% a
- * percent <name>, <section/name>, <known/name>  parameters of filters and actions, by
- * ini_substitute Depth, steps and the size of the result are limited (INI_MAX_*).
+ *   %(known/name)s  its value before this file            %(__name__)s  the section's name
+ *   %%  a percent sign; a single one that ends the value behind a digit (80%) is one too
+ *   <name>, <section/name>, <known/name>  parameters of filters and actions, by ini_substitute
+ * Depth, steps and the size of the result are limited (INI_MAX_*).
  *
  * Everything lives in the arena given to ini_init. Functions that return int give 0 or a count, or
  * ERROR_CONFIG with the sentence in `errs` or `err`.

@@ -116,6 +116,12 @@ static const char *reference_name(const struct expander *x, const char *p, const
 static int expand(struct expander *x, const char *section, const struct ini_value *v,
 		  const char *text, unsigned depth, struct textbuf *out);
 
+/* "80%": a percent sign behind a digit that ends the text begins nothing. */
+static bool is_per_cent(const char *text, const char *p)
+{
+	return !p[1] && p > text && p[-1] >= '0' && p[-1] <= '9';
+}
+
 /* One "%..." at *p, which is moved behind it. */
 static int expand_percent(struct expander *x, const char *section, const struct ini_value *v,
 			  const char **p, unsigned depth, struct textbuf *out)
@@ -153,7 +159,9 @@ static int expand(struct expander *x, const char *section, const struct ini_valu
 
 		textbuf_add(out, slice_of(p, plain));
 		p += plain;
-		if (*p)
+		if (*p && is_per_cent(text, p))
+			textbuf_add(out, slice_of(p++, 1));
+		else if (*p)
 			r = expand_percent(x, section, v, &p, depth, out);
 		if (r)
 			return r;

@@ -45,7 +45,14 @@ static int value(struct loader *l, const char *section, const struct key *key, s
 	return conf_value(&l->jails, section, key, l->vars, l->nvars, ret, l->errs);
 }
 
-/* All keys that are fields of struct jail_conf. */
+static bool is_field(const struct key *key, const struct jail_conf *jail)
+{
+	if (key->use == KEY_SOCKETS)
+		return key->parse && jail->backend == BACKEND_SOCKETS;
+	return key->use == KEY_FIELD;
+}
+
+/* All keys that are fields of struct jail_conf; `backend` comes before those that hang on it. */
 static int fields(struct loader *l, const char *section, struct jail_conf *jail)
 {
 	int r = 0;
@@ -55,7 +62,7 @@ static int fields(struct loader *l, const char *section, struct jail_conf *jail)
 		struct error err = {0};
 		struct text_at text;
 
-		if (key->use != KEY_FIELD)
+		if (!is_field(key, jail))
 			continue;
 		if (value(l, section, key, &text)) {
 			r = ERROR_CONFIG;
@@ -86,6 +93,50 @@ static int refused(struct loader *l, const char *section)
 				jail_keys[i].name, jail_keys[i].help, jail_keys[i].name, text.text);
 	}
 	return r;
+}
+
+static int refuse_own(struct loader *l, const struct ini_value *v, const char *why)
+{
+	char quoted[QUOTE_SIZE];
+
+	return conf_errors_add(l->errs, v->file, v->line, "%s %s: '%s = %s'", v->name, why, v->name,
+			       textbuf_quote(slice_str(v->text), quoted));
+}
+
+/* A sockets jail reads no lines, so what picks or counts lines has no meaning there. */
+static int refuse_filter_keys(struct loader *l, const char *section)
+{
+	static const char *const names[] = {"filter",      "distinct",  "failregex", "ignoreregex",
+					    "datepattern", "prefregex", "maxlines"};
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		const struct ini_value *v = ini_own(&l->jails, section, names[i]);
+
+		if (v && *v->text)
+			r = refuse_own(l, v, "has no meaning in a jail with backend = sockets");
+	}
+	return r;
+}
+
+static int refuse_sockets_keys(struct loader *l, const char *section)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < jail_keys_count; i++) {
+		const struct ini_value *v = ini_own(&l->jails, section, jail_keys[i].name);
+
+		if (v && jail_keys[i].use == KEY_SOCKETS)
+			r = refuse_own(l, v, "is for jails with backend = sockets");
+	}
+	return r;
+}
+
+/* Keys of the other kind of jail. What stands in [DEFAULT] is meant for those that can use it. */
+static int check_kind(struct loader *l, const char *section, const struct jail_conf *jail)
+{
+	return jail->backend == BACKEND_SOCKETS ? refuse_filter_keys(l, section)
+						: refuse_sockets_keys(l, section);
 }
 
 /* `PATH`, `PATH tail` or `PATH head`. */
@@ -130,7 +181,7 @@ static int log_paths(struct loader *l, struct jail_conf *jail)
 		return conf_errors_take(l->errs, &err);
 	for (int i = 0; i < n; i++)
 		r |= log_path(l, jail, lines[i]);
-	if (!n && jail->backend != BACKEND_STDIN)
+	if (!n && jail->backend != BACKEND_STDIN && jail->backend != BACKEND_SOCKETS)
 		return conf_errors_add(l->errs, jail->where.file, jail->where.line,
 				       "jail [%s] is enabled and has no logpath", jail->name);
 	return r ? ERROR_CONFIG : 0;
@@ -195,6 +246,7 @@ static void digest_filter(struct loader *l, const struct filter_conf *f)
 	snprintf(number, sizeof number, "%u", f->maxlines);
 	conf_digest_add(l, "filter", f->name);
 	conf_digest_add(l, "maxlines", number);
+	conf_digest_add(l, "perconnection", f->perconnection ? "yes" : "no");
 	if (f->prefregex.text)
 		conf_digest_add(l, "prefregex", f->prefregex.text);
 	digest_lines(l, "failregex", f->failregex, f->nfail);
@@ -296,13 +348,27 @@ static int rules(struct loader *l, struct jail_conf *jail)
 	return r ? ERROR_CONFIG : 0;
 }
 
+/* What is counted are connections: thresholds and a name, no expressions. */
+static int sockets_rule(struct loader *l, struct jail_conf *jail)
+{
+	int r;
+
+	jail->rules = arena_array(&l->conf->arena, 1, sizeof *jail->rules);
+	jail->nrules = 1;
+	jail->rules[0].filter = (struct filter_conf){.name = CONF_SOCKETS, .maxlines = 1};
+	digest_filter(l, &jail->rules[0].filter);
+	r = thresholds(l, jail, &jail->rules[0], false);
+	jail->rules[0].distinct = NULL; /* of [DEFAULT] */
+	return r;
+}
+
 static void digest_action(struct loader *l, const struct action_conf *a)
 {
 	const struct text_at *commands[] = {&a->ban, &a->unban, &a->start, &a->stop, &a->check};
 	char limits[48];
 
-	snprintf(limits, sizeof limits, "%d %lld %d", (int)a->kind, (long long)a->timeout_s,
-		 a->norestored);
+	snprintf(limits, sizeof limits, "%d %lld %d %d", (int)a->kind, (long long)a->timeout_s,
+		 a->norestored, a->only_exhaustion);
 	conf_digest_add(l, "action", a->name);
 	conf_digest_add(l, "limits", limits);
 	for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -417,16 +483,65 @@ static int actions(struct loader *l, struct jail_conf *jail)
 	return r ? ERROR_CONFIG : 0;
 }
 
+/* One command, kept among the actions for the runner; see only_exhaustion. */
+static int exhaustion(struct loader *l, struct jail_conf *jail)
+{
+	const struct key *key = key_named("on_exhaustion");
+	struct text_at *where = arena_alloc(&l->conf->arena, sizeof *where);
+	struct ini_spec *specs;
+	struct action_conf a;
+	struct error err = {0};
+	int n;
+
+	if (value(l, jail->name, key, where))
+		return ERROR_CONFIG;
+	if (key_is_off(where->text))
+		return 0;
+	n = ini_specs(&l->conf->arena, where, &specs, &err);
+	if (n < 0)
+		return conf_errors_take(l->errs, &err);
+	if (n != 1) {
+		key_fault(key, where, "must be one action", &err);
+		return conf_errors_take(l->errs, &err);
+	}
+	if (action_load(&l->place, specs, where, &a, l->conf, l->errs))
+		return ERROR_CONFIG;
+	if (a.kind != ACTION_COMMAND || !a.ban.text) {
+		key_fault(key, where,
+			  "must be a command, such as run[command=\"systemctl restart flask\"]",
+			  &err);
+		return conf_errors_take(l->errs, &err);
+	}
+	a.only_exhaustion = true;
+	digest_action(l, &a);
+	jail->actions =
+		arena_append(&l->conf->arena, jail->actions, jail->nactions++, sizeof a, &a);
+	jail->sockets.exhaustion_action = jail->nactions;
+	return 0;
+}
+
+/* A census asks the kernel for named ports; "all ports" would take in this host's own clients. */
+static int check_sockets_ports(struct loader *l, const struct jail_conf *jail)
+{
+	unsigned ports = conf_count_ports(jail);
+
+	if (jail->backend != BACKEND_SOCKETS || ports <= CONF_SCOPE_PORTS)
+		return 0;
+	return conf_errors_add(
+		l->errs, jail->where.file, jail->where.line,
+		"[%s] names %u ports, backend = sockets takes at most %u: 'backend = "
+		"sockets'",
+		jail->name, ports, CONF_SCOPE_PORTS);
+}
+
 /*
  * A ban with scope = port is one element a port in the kernel. In a fail2ban tree a multiport
  * action on 0:65535, which is its default, means every port.
  */
 static int check_scope(struct loader *l, struct jail_conf *jail)
 {
-	unsigned ports = 0;
+	unsigned ports = conf_count_ports(jail);
 
-	for (size_t i = 0; i < jail->nports; i++)
-		ports += jail->ports[i].last - jail->ports[i].first + 1u;
 	if (!jail->scope_port || ports <= CONF_SCOPE_PORTS)
 		return 0;
 	if (l->conf->is_fail2ban) {
@@ -475,6 +590,7 @@ int jail_load(struct loader *l, const struct ini_section *section)
 	const struct key *enabled = key_named("enabled");
 	struct error err = {0};
 	struct text_at text;
+	bool sockets;
 	int r = 0;
 
 	if (section->cond || !strcmp(section->name, INI_DEFAULT))
@@ -494,9 +610,12 @@ int jail_load(struct loader *l, const struct ini_section *section)
 	r |= fields(l, section->name, &jail);
 	r |= refused(l, section->name);
 	if (!r)
-		r |= log_paths(l, &jail);
-	r |= rules(l, &jail);
+		r |= check_kind(l, section->name, &jail) | log_paths(l, &jail);
+	sockets = jail.backend == BACKEND_SOCKETS;
+	r |= sockets ? sockets_rule(l, &jail) : rules(l, &jail);
 	r |= actions(l, &jail);
+	if (sockets)
+		r |= exhaustion(l, &jail) | check_sockets_ports(l, &jail);
 	settle_growth(l, &jail);
 	r |= check_scope(l, &jail);
 	l->conf->jails = arena_append(&l->conf->arena, l->conf->jails, l->conf->njails++,

@@ -14,7 +14,8 @@
 
 static key_parse_fn key_bool, key_auto, key_unsigned, key_u8, key_count, key_size, key_time,
 	key_bantime, key_limit, key_number, key_numbers, key_formula, key_word, key_path, key_field,
-	key_nets, key_ports, key_backend, key_witness, key_level, key_target;
+	key_nets, key_ports, key_backend, key_witness, key_most, key_percent, key_nofile, key_level,
+	key_target;
 
 const struct key jail_keys[] = {
 #define JAIL_KEY(name, type, field, fallback, min, max, help)                                      \
@@ -24,6 +25,10 @@ const struct key jail_keys[] = {
 	{name, KEY_RULE, key_##type, offsetof(struct rule_conf, field), fallback, min,             \
 	 max,  true,     help},
 #define JAIL_READ(name, fallback, help) {name, KEY_READ, NULL, 0, fallback, 0, 0, true, help},
+#define SOCKETS_KEY(name, type, field, fallback, min, max, help)                                   \
+	{name, KEY_SOCKETS, key_##type, offsetof(struct jail_conf, field), fallback, min,          \
+	 max,  true,        help},
+#define SOCKETS_READ(name, fallback, help) {name, KEY_SOCKETS, NULL, 0, fallback, 0, 0, true, help},
 #define JAIL_LATER(name, help) {name, KEY_LATER, NULL, 0, "", 0, 0, true, help},
 #define JAIL_HELPER(name) {name, KEY_UNUSED, NULL, 0, "", 0, 0, true, ""},
 #include "daemon/config/jail_keys.def"
@@ -491,7 +496,8 @@ static int key_backend(const struct key *key, const struct text_at *value, void 
 		enum conf_backend backend;
 	} words[] = {{"auto", BACKEND_AUTO},       {"inotify", BACKEND_AUTO},
 		     {"pyinotify", BACKEND_AUTO},  {"gamin", BACKEND_AUTO},
-		     {"polling", BACKEND_POLLING}, {"stdin", BACKEND_STDIN}};
+		     {"polling", BACKEND_POLLING}, {"stdin", BACKEND_STDIN},
+		     {"sockets", BACKEND_SOCKETS}};
 
 	(void)arena;
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -503,9 +509,7 @@ static int key_backend(const struct key *key, const struct text_at *value, void 
 	if (!strncasecmp(value->text, "systemd", strlen("systemd")))
 		return key_fault(key, value,
 				 "of the journal is not in this version: use a log file", err);
-	if (!strcasecmp(value->text, "sockets"))
-		return key_fault(key, value, "of sockets is not in this version", err);
-	return key_fault(key, value, "must be auto, polling or stdin", err);
+	return key_fault(key, value, "must be auto, polling, stdin or sockets", err);
 }
 
 static int key_witness(const struct key *key, const struct text_at *value, void *field,
@@ -522,6 +526,61 @@ static int key_witness(const struct key *key, const struct text_at *value, void 
 	if (key_parse_bool(value->text, &yes))
 		return key_fault(key, value, "must be yes, no or auto", err);
 	*witness = yes ? WITNESS_YES : WITNESS_NO;
+	return 0;
+}
+
+/* A number, or nothing (0). */
+static int key_most(const struct key *key, const struct text_at *value, void *field,
+		    struct arena *arena, struct error *err)
+{
+	char what[96];
+
+	if (key_is_off(value->text)) {
+		*(unsigned *)field = 0;
+		return 0;
+	}
+	if (!key_unsigned(key, value, field, arena, NULL))
+		return 0;
+	snprintf(what, sizeof what, "must be off or a number from %lld to %lld",
+		 (long long)key->min, (long long)key->max);
+	return key_fault(key, value, what, err);
+}
+
+/* The sign is wanted: a bare number might be meant as a count. */
+static int key_percent(const struct key *key, const struct text_at *value, void *field,
+		       struct arena *arena, struct error *err)
+{
+	struct slice digits = slice_str(value->text);
+	bool has_sign = digits.n && digits.p[digits.n - 1] == '%';
+	uint64_t n = 0;
+
+	(void)arena;
+	if (has_sign)
+		digits = slice_head(digits, digits.n - 1);
+	if (!key_is_off(value->text) &&
+	    (!has_sign || slice_u64(digits, (uint64_t)key->max, &n) || n < (uint64_t)key->min))
+		return key_fault(key, value,
+				 "must be off or a part of the service's limit, from 1% to 100%",
+				 err);
+	*(unsigned *)field = (unsigned)n;
+	return 0;
+}
+
+static int key_nofile(const struct key *key, const struct text_at *value, void *field,
+		      struct arena *arena, struct error *err)
+{
+	char what[96];
+	uint64_t n = 0;
+
+	(void)arena;
+	if (!strcasecmp(value->text, "hard")) {
+		n = UINT64_MAX;
+	} else if (!key_is_off(value->text) && whole(key, value, &n, NULL)) {
+		snprintf(what, sizeof what, "must be no, hard or a number from %lld to %lld",
+			 (long long)key->min, (long long)key->max);
+		return key_fault(key, value, what, err);
+	}
+	*(uint64_t *)field = n;
 	return 0;
 }
 

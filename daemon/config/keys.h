@@ -16,11 +16,12 @@ typedef int key_parse_fn(const struct key *key, const struct text_at *value, voi
 			 struct arena *arena, struct error *err);
 
 enum key_use {
-	KEY_FIELD,  /* parse, offset in struct jail_conf or struct conf */
-	KEY_RULE,   /* parse, offset in struct rule_conf */
-	KEY_READ,   /* code of its own */
-	KEY_LATER,  /* refused when set */
-	KEY_UNUSED, /* a warning when set and help is not empty */
+	KEY_FIELD,   /* parse, offset in struct jail_conf or struct conf */
+	KEY_RULE,    /* parse, offset in struct rule_conf */
+	KEY_READ,    /* code of its own */
+	KEY_SOCKETS, /* as KEY_FIELD, or KEY_READ when parse is NULL: for sockets jails only */
+	KEY_LATER,   /* refused when set */
+	KEY_UNUSED,  /* a warning when set and help is not empty */
 };
 
 struct key {

@@ -4,6 +4,10 @@
  *
  * Engine and enforcer number sources alike, because both make the list from the same configuration.
  * Jails with the same logpath share a source, so a log is read once however many jails look at it.
+ *
+ * A sockets jail reads no lines. Without a logpath it has no source; with one it follows the log
+ * all the same, since the process that writes it is the service whose ports are protected: it joins
+ * a log jail's source of the same patterns, or has one that begins at the end.
  */
 #ifndef TAILBAN_CONFIG_SOURCES_H
 #define TAILBAN_CONFIG_SOURCES_H
@@ -16,8 +20,9 @@ struct source_conf {
 	size_t npatterns;
 	enum conf_backend backend;
 	bool tail;       /* start at the end of what is there */
-	uint16_t *jails; /* indexes in the configuration */
+	uint16_t *jails; /* indexes in the configuration; first those that read the lines */
 	size_t njails;
+	size_t nreaders; /* of jails; the others are sockets jails */
 };
 
 /* The list in the arena; *ret_n entries. */

@@ -375,28 +375,40 @@ static void handle_banned(struct request *q)
 		counters_are_fresh(l);
 }
 
+static void say_status(void *arg)
+{
+	struct listing *l = arg;
+	struct control_view *v = l->view;
+	json_t *head;
+
+	if (l->jail == BANS_ANY_JAIL) {
+		control_reply(l->r, v->status(v->ctx, clock_now()));
+		free(l);
+		return;
+	}
+	head = json_object();
+	json_object_set_new(head, "status", v->jail_status(v->ctx, l->jail, clock_now()));
+	if (!control_stream(l->r, head))
+		end_listing(l);
+	else
+		v->refresh_counters(v->ctx, counters_are_fresh, l);
+}
+
 static void handle_status(struct request *q)
 {
 	struct control_view *v = q->view;
 	struct listing *l;
 	uint16_t jail;
-	json_t *head;
 
 	if (!jail_arg(q, true, "not_found", BANS_ANY_JAIL, &jail))
 		return;
-	if (jail == BANS_ANY_JAIL) {
-		control_reply(q->r, v->status(v->ctx, q->now));
-		return;
-	}
 	l = new_listing(q, 0, jail);
 	if (!l)
 		return;
-	head = json_object();
-	json_object_set_new(head, "status", v->jail_status(v->ctx, jail, q->now));
-	if (!control_stream(q->r, head))
-		end_listing(l);
+	if (v->look)
+		v->look(v->ctx, say_status, l);
 	else
-		v->refresh_counters(v->ctx, counters_are_fresh, l);
+		say_status(l);
 }
 
 /* --- ban, unban ------------------------------------------------------------------------------- */
@@ -661,31 +673,60 @@ static json_t *ignored_json(const struct request *q, const struct addr *a, uint1
 	return o;
 }
 
+struct telling {
+	struct request q; /* args are not valid any more */
+	struct addr a;
+};
+
+static json_t *witness_json(const struct control_sighting *s)
+{
+	if (!s || !s->recorded)
+		return json_string("no record");
+	return json_pack("{s:b, s:I, s:o, s:I}", "seen", (int)s->seen, "connections",
+			 (json_int_t)s->connections, "last_s_ago",
+			 s->seen ? json_integer(s->age_ms / 1000) : json_null(), "lines",
+			 (json_int_t)s->lines);
+}
+
+static void say_why(void *arg, const struct control_sighting *sighting)
+{
+	struct telling *t = arg;
+	const struct control_view *v = t->q.view;
+	struct story story = {.view = v, .history = json_array()};
+	uint16_t njails = count_jails(v);
+	json_t *o = json_object(), *bans = json_array();
+
+	add_covering(v, bans, t->a, BANS_ANY_JAIL, njails);
+	evidence_walk(v->evidence, &t->a, tell, &story);
+	json_object_set_new(o, "addr", net_json(&t->a));
+	json_object_set_new(o, "banned", bans);
+	json_object_set_new(o, "ignored", ignored_json(&t->q, &t->a, njails));
+	json_object_set_new(o, "history", story.history);
+	json_object_set_new(o, "witness", witness_json(sighting));
+	control_reply(t->q.r, o);
+	free(t);
+}
+
 static void handle_why(struct request *q)
 {
-	const struct control_view *v = q->view;
-	struct story story = {.view = v, .history = json_array()};
 	const char *text = text_arg(q, "addr");
-	uint16_t njails = count_jails(v);
-	json_t *o, *bans;
+	struct telling *t;
 	struct addr a;
 
 	if (!text)
 		fail(q->r, "usage", "whose story? argument 'addr' is missing");
-	if (!text || !parse_addr(q, text, &a)) {
-		json_decref(story.history);
+	if (!text || !parse_addr(q, text, &a))
+		return;
+	t = calloc(1, sizeof *t);
+	if (!t) {
+		fail(q->r, "internal", "out of memory");
 		return;
 	}
-	bans = json_array();
-	add_covering(v, bans, a, BANS_ANY_JAIL, njails);
-	evidence_walk(v->evidence, &a, tell, &story);
-	o = json_object();
-	json_object_set_new(o, "addr", net_json(&a));
-	json_object_set_new(o, "banned", bans);
-	json_object_set_new(o, "ignored", ignored_json(q, &a, njails));
-	json_object_set_new(o, "history", story.history);
-	json_object_set_new(o, "witness", json_string("not in this version"));
-	control_reply(q->r, o);
+	*t = (struct telling){*q, a};
+	if (q->view->sight)
+		q->view->sight(q->view->ctx, &a, say_why, t);
+	else
+		say_why(t, NULL);
 }
 
 /* --- reload ----------------------------------------------------------------------------------- */

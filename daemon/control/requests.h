@@ -34,6 +34,15 @@ struct control_result {
 	char text[IGNORE_TEXT_BYTES];
 };
 
+/* What the kernel saw of an address, for `why`. */
+struct control_sighting {
+	bool recorded; /* there is a record */
+	bool seen;
+	uint64_t connections;
+	int64_t age_ms; /* of the last one */
+	uint32_t lines; /* of the logs that name it; 0 where they are not counted */
+};
+
 struct control_view {
 	void *ctx;
 	const struct bans *bans;
@@ -56,6 +65,12 @@ struct control_view {
 	/* Brings dropped_packets and dropped_bytes of the bans up to date, then calls done(arg), at
 	 * once when the kernel cannot be asked. */
 	void (*refresh_counters)(void *ctx, void (*done)(void *arg), void *arg);
+	/* Takes a census of the protected services for `status`, then calls done(arg), at once when
+	 * there is none to take. May be NULL. */
+	void (*look)(void *ctx, void (*done)(void *arg), void *arg);
+	/* done(arg, sighting) once; NULL: nobody can be asked. May be NULL itself. */
+	void (*sight)(void *ctx, const struct addr *a,
+		      void (*done)(void *arg, const struct control_sighting *sighting), void *arg);
 	/* done(arg, results, n) once, when the kernel has answered. `items` are copied. */
 	void (*ban)(void *ctx, const struct control_ban *items, size_t n,
 		    void (*done)(void *arg, const struct control_result *results, size_t n),

@@ -106,6 +106,14 @@ static void add_action(struct commands *c, uint16_t jail, uint16_t action)
 			     [RUNNER_CHECK] = a->check.text},
 		.timeout_ms = (uint32_t)(a->timeout_s * 1000),
 	};
+	/* Only this event runs it, and under a name of its own: commands of bans that share its
+	 * action file do not come before it. */
+	if (a->only_exhaustion)
+		c->actions[c->n] = (struct runner_action){
+			.name = "on_exhaustion",
+			.commands = {[RUNNER_EXHAUSTION] = a->ban.text},
+			.timeout_ms = (uint32_t)(a->timeout_s * 1000),
+		};
 	c->names[c->n++] = (struct protocol_ran){.jail = jail, .action = action};
 }
 
@@ -197,7 +205,7 @@ static uint64_t hash_of(const struct jail_conf *j, const struct action_conf *a)
 {
 	const char *const texts[] = {j->name,       a->name,      a->ban.text,  a->unban.text,
 				     a->start.text, a->stop.text, a->check.text};
-	uint64_t sum = (uint64_t)a->timeout_s;
+	uint64_t sum = (uint64_t)a->timeout_s * 2 + a->only_exhaustion;
 
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
 		sum = add_text(sum, texts[i]);

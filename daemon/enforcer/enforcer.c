@@ -10,6 +10,7 @@
 #include "daemon/base/notify.h"
 #include "daemon/base/process.h"
 #include "daemon/enforcer/state.h"
+#include "daemon/sockets/prober.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -41,6 +42,7 @@ static const struct {
 	{CAP_NET_ADMIN, "CAP_NET_ADMIN", "bans and kills", true},
 	{CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "finding the port of another user's service", false},
 	{CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH", "logs that root may not read by mode", false},
+	{CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "services in other network namespaces", false},
 	{CAP_SETUID, "CAP_SETUID", "an engine with its own user", false},
 	{CAP_KILL, "CAP_KILL", "ending an engine of another user", false},
 };
@@ -74,13 +76,14 @@ void enforcer_say_health(struct enforcer *e)
 
 	snprintf(h.firewall, sizeof h.firewall, "%s", e->firewall ? "ok" : "dry run");
 	snprintf(h.kill, sizeof h.kill, "%s", e->reaper ? "ok" : "dry run");
+	witness_health(e, h.witness, sizeof h.witness);
 	if (e->firewall) {
 		if (firewall_state(e->firewall, &text) < 0)
 			snprintf(h.firewall, sizeof h.firewall, "%s", text);
 		h.retries = firewall_counters(e->firewall)->retries;
 		h.set_full = firewall_counters(e->firewall)->full;
 	}
-	if (e->reaper && reaper_state(e->reaper, &text) < 0)
+	if (e->reaper && (reaper_state(e->reaper, &text) < 0 || enter_state(e, &text) < 0))
 		snprintf(h.kill, sizeof h.kill, "%s", text);
 	snprintf(h.privileges, sizeof h.privileges, "%s", e->privileges);
 	if (!e->engine.channel || !memcmp(e->health_said, &h, sizeof h))
@@ -92,14 +95,18 @@ void enforcer_say_health(struct enforcer *e)
 /* --- sources ---------------------------------------------------------------------------------- */
 
 /* What is known of a log's service is known after a reload too. */
-static void keep_service(struct enforcer_source *s, const struct enforcer_source *old, size_t nold)
+static void keep_service(struct enforcer_source *s, struct enforcer_source *old, size_t nold)
 {
+	struct enforcer_source fresh = *s;
+
 	for (size_t i = 0; i < nold; i++) {
 		if (strcmp(old[i].name, s->name) != 0)
 			continue;
-		s->found = old[i].found;
-		s->ports = old[i].ports;
-		s->last = old[i].last;
+		*s = old[i];
+		s->conf = fresh.conf;
+		s->name = fresh.name;
+		s->opened = s->asked = s->waiting = s->wants_entry = s->scope_said = false;
+		old[i].guard = NULL;
 		return;
 	}
 }
@@ -107,7 +114,7 @@ static void keep_service(struct enforcer_source *s, const struct enforcer_source
 void enforcer_set_sources(struct enforcer *e)
 {
 	struct arena before = e->arena;
-	const struct enforcer_source *old = e->sources;
+	struct enforcer_source *old = e->sources;
 	struct source_conf *list;
 	size_t n, nold = e->nsources;
 
@@ -121,12 +128,15 @@ void enforcer_set_sources(struct enforcer *e)
 		e->sources[i].name = arena_strdup(&e->arena, list[i].name);
 		keep_service(&e->sources[i], old, nold);
 	}
+	for (size_t i = 0; i < nold; i++)
+		enter_drop_guard(&old[i]);
+	enter_sweep(e);
 	arena_free(&before);
 }
 
 /* --- children --------------------------------------------------------------------------------- */
 
-static void drop_channel(struct enforcer_child *child)
+void enforcer_drop_channel(struct enforcer_child *child)
 {
 	channel_free(child->channel);
 	child->channel = NULL;
@@ -141,7 +151,7 @@ static void engine_closed(void *ctx, int error)
 		return;
 	}
 	/* Its end of the pair is closed: it is ending or dead, SIGCHLD tells the rest. */
-	drop_channel(&e->engine);
+	enforcer_drop_channel(&e->engine);
 	ev_timer_start(e->loop, &e->speechless);
 }
 
@@ -162,7 +172,7 @@ void enforcer_engine_broke_rules(struct enforcer *e)
 	if (e->engine.pid > 0)
 		kill(e->engine.pid, SIGKILL);
 	e->engine_failed = true;
-	drop_channel(&e->engine);
+	enforcer_drop_channel(&e->engine);
 	if (too_many_malformed(e)) {
 		log_error("enforcer", "three such messages within a minute: giving up");
 		e->exit_status = 4;
@@ -196,6 +206,13 @@ static int spawn(struct enforcer *e, enum process_name name, int (*run)(void *, 
 		return err->code;
 	child->channel = channel_new(e->loop, fd, hooks, e);
 	return child->channel ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+int enforcer_spawn(struct enforcer *e, enum process_name name, int (*run)(void *, int), void *arg,
+		   const struct channel_hooks *hooks, struct enforcer_child *child,
+		   struct error *err)
+{
+	return spawn(e, name, run, arg, NULL, 0, hooks, child, err);
 }
 
 static void on_ran(void *ctx, const void *entries, uint32_t count, int *fds)
@@ -237,19 +254,44 @@ static int start_runner(struct enforcer *e, struct error *err)
 		     err);
 }
 
+static const struct channel_hooks prober_hooks = {.in = service_prober_answers,
+						  .nin = PROBER_TYPES,
+						  .out = service_prober_questions,
+						  .nout = PROBER_TYPES,
+						  .closed = helper_closed};
+
 static void start_prober(struct enforcer *e)
 {
-	static const struct channel_hooks hooks = {.in = service_prober_answers,
-						   .nin = SERVICE_PROBER_TYPES,
-						   .out = service_prober_questions,
-						   .nout = SERVICE_PROBER_TYPES,
-						   .closed = helper_closed};
 	struct error err = {0};
 
 	e->prober_pending = 0;
-	if (spawn(e, PROCESS_PROBER, service_prober_run, NULL, NULL, 0, &hooks, &e->prober, &err) <
+	if (spawn(e, PROCESS_PROBER, prober_run, NULL, NULL, 0, &prober_hooks, &e->prober, &err) <
 	    0)
 		log_error("enforcer", "%s; ports and ssh peers are not looked up", err.text);
+}
+
+void enforcer_start_census(struct enforcer *e)
+{
+	struct error err = {0};
+
+	if (!e->nwatches || e->census.pid > 0)
+		return;
+	if (spawn(e, PROCESS_CENSUS, prober_run, NULL, NULL, 0, &prober_hooks, &e->census, &err) <
+	    0)
+		log_error("enforcer", "%s; it is tried again", err.text);
+	if (e->census.pid > 0)
+		return;
+	e->census.pid = 0;
+	ev_timer_set(&e->census_again, BACKOFF_MOST_S, 0.);
+	ev_timer_start(e->loop, &e->census_again);
+}
+
+static void census_again(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)loop;
+	(void)revents;
+	enforcer_start_census(w->data);
+	watches_census_gone(w->data);
 }
 
 static void prober_again(struct ev_loop *loop, ev_timer *w, int revents)
@@ -257,6 +299,7 @@ static void prober_again(struct ev_loop *loop, ev_timer *w, int revents)
 	(void)loop;
 	(void)revents;
 	start_prober(w->data);
+	service_look_again(w->data);
 }
 
 static void respawn(struct ev_loop *loop, ev_timer *w, int revents)
@@ -296,6 +339,7 @@ static void start_engine(struct enforcer *e)
 	}
 	e->ever_started = true;
 	e->engine_failed = false;
+	watches_afresh(e);
 	requests_bans_in_force(e);
 	service_tell_engine(e);
 	enforcer_say_health(e);
@@ -319,7 +363,7 @@ static void engine_ended(struct enforcer *e, int status)
 	e->engine.pid = 0;
 	ev_timer_stop(e->loop, &e->speechless);
 	channel_drain(e->engine.channel);
-	drop_channel(&e->engine);
+	enforcer_drop_channel(&e->engine);
 	if (e->stopping) {
 		requests_flush(e); /* its last bans */
 		ev_break(e->loop, EVBREAK_ALL);
@@ -363,14 +407,22 @@ static void on_child(struct ev_loop *loop, ev_signal *w, int revents)
 			engine_ended(e, status);
 		} else if (pid == e->prober.pid) {
 			log_error("enforcer", "the prober ended; starting it again");
-			drop_channel(&e->prober);
+			enforcer_drop_channel(&e->prober);
 			e->prober.pid = 0;
 			ev_timer_set(&e->prober_again, PROBER_PAUSE_S, 0.);
 			ev_timer_start(e->loop, &e->prober_again);
+		} else if (pid == e->census.pid) {
+			log_error("enforcer", "the census process ended; starting it again");
+			enforcer_drop_channel(&e->census);
+			e->census.pid = 0;
+			ev_timer_set(&e->census_again, PROBER_PAUSE_S, 0.);
+			ev_timer_start(e->loop, &e->census_again);
+		} else if (enter_ended(e, pid)) {
+			continue;
 		} else if (pid == e->runner.pid) {
 			log_error("enforcer", "the runner ended: command actions no longer run; "
 					      "restart tailband to have them back");
-			drop_channel(&e->runner);
+			enforcer_drop_channel(&e->runner);
 			e->runner.pid = 0;
 		}
 	}
@@ -442,6 +494,11 @@ static void log_counters(struct enforcer *e)
 		REAPER_COUNTERS(X)
 	}
 #undef X
+	for (size_t i = 0; i < e->nspaces; i++)
+		log_notice("counters", "kill in network namespace %llu: killed %llu, failed %llu",
+			   (unsigned long long)e->spaces[i]->ino,
+			   (unsigned long long)reaper_counters(e->spaces[i]->reaper)->killed,
+			   (unsigned long long)reaper_counters(e->spaces[i]->reaper)->failed);
 	log_notice("counters", "in force %u, waiting %u, engine crashes %llu", e->inforce.count,
 		   e->inforce.waiting, (unsigned long long)e->crashes);
 }
@@ -457,15 +514,29 @@ static void on_user1(struct ev_loop *loop, ev_signal *w, int revents)
 		channel_send(e->engine.channel, PROTOCOL_DUMP, &(struct protocol_ping){0}, 1, -1);
 }
 
-void enforcer_ready(struct enforcer *e, uint32_t sources, uint32_t files)
+void enforcer_say_ready(struct enforcer *e)
 {
+	uint32_t sources = e->ready_sources, files = e->ready_files;
+
+	if (!e->ready || !e->settled)
+		return;
 	notify("READY=1\nSTATUS=%u source%s, %u file%s, %u bans in force", sources,
 	       sources == 1 ? "" : "s", files, files == 1 ? "" : "s", e->inforce.count);
-	if (!e->ready)
+	if (!e->ready_said)
 		log_notice("enforcer", "ready: %u sources, %u files, %u bans in force", sources,
 			   files, e->inforce.count);
-	e->ready = true;
+	e->ready_said = true;
 	malloc_trim(0);
+}
+
+/* Said when the services are known as well: from then on the kernel records who talks to them. */
+void enforcer_ready(struct enforcer *e, uint32_t sources, uint32_t files)
+{
+	e->ready = true;
+	e->ready_sources = sources;
+	e->ready_files = files;
+	witness_settle(e);
+	enforcer_say_ready(e);
 }
 
 void enforcer_pong(struct enforcer *e)
@@ -504,6 +575,10 @@ static void renumber(struct enforcer *e, const struct conf *old, const struct co
 
 	while ((b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns)))
 		b->jail = enforcer_jail_now(old, new, b->jail);
+	for (uint32_t i = 0; i < e->ndeferred; i++)
+		e->deferred[i].jail = enforcer_jail_now(old, new, e->deferred[i].jail);
+	for (uint32_t i = 0; i < e->nheld; i++)
+		e->held[i].jail = enforcer_jail_now(old, new, e->held[i].jail);
 }
 
 static int parse(const struct enforcer *e, struct conf *ret_conf, struct error *err)
@@ -575,6 +650,9 @@ int enforcer_reload(struct enforcer *e, const struct protocol_reload *wanted, st
 	enforcer_set_sources(e);
 	log_set_level(fresh->loglevel);
 	commands_warn(e);
+	witness_unsettle(e);
+	if (watches_set_up(e) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
 	return service_ignore_configured(e, err);
 }
 
@@ -619,6 +697,8 @@ static void watch_events(struct enforcer *e)
 	ev_periodic_start(e->loop, &e->far_off);
 	ev_timer_init(&e->respawn, respawn, 0., 0.);
 	ev_timer_init(&e->prober_again, prober_again, 0., 0.);
+	ev_timer_init(&e->census_again, census_again, 0., 0.);
+	e->census_again.data = e;
 	ev_timer_init(&e->impatience, on_impatience, ENGINE_PATIENCE_S, 0.);
 	ev_timer_init(&e->speechless, on_speechless, ENGINE_PATIENCE_S, 0.);
 	e->respawn.data = e->prober_again.data = e->impatience.data = e->speechless.data = e;
@@ -680,6 +760,9 @@ static int start_up(struct enforcer *e, struct error *err)
 		return 4;
 	start_prober(e);
 	service_ssh_peers(e, 0);
+	witness_unsettle(e);
+	if (watches_set_up(e) < 0)
+		return error_set(err, -ENOMEM, "out of memory"), 4;
 	start_engine(e);
 	endpoint_pidfile(e);
 	return 0;
@@ -690,7 +773,7 @@ static void end_child(struct enforcer_child *child)
 {
 	const struct timespec a_while = {.tv_nsec = 1000000};
 
-	drop_channel(child);
+	enforcer_drop_channel(child);
 	if (child->pid <= 0)
 		return;
 	for (int waited_ms = 0; waited_ms < STOP_PATIENCE_MS; waited_ms++) {
@@ -712,7 +795,12 @@ static void stop(struct enforcer *e)
 
 	end_child(&e->engine);
 	end_child(&e->prober);
+	end_child(&e->census);
+	end_child(&e->enterer);
 	end_child(&e->runner);
+	watches_close(e);
+	witness_close(e);
+	enter_close(e);
 	if (e->start.flush_on_stop && e->firewall && firewall_remove(e->firewall, &err) < 0)
 		log_error("firewall", "%s", err.text);
 	log_notice("enforcer",

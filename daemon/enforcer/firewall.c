@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
+#include <libnftnl/object.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
@@ -17,9 +18,8 @@
 #define SOCKET_BUFFER (4 << 20)
 #define BATCH_ROOM (640u << 10) /* FIREWALL_CHUNK triples of the longest elements */
 #define ASK_ROOM (128u << 10)
-#define SET_BYTES 1536u /* a set's message and its rule's, generously */
-#define KEEP_BYTES 256u /* both ends of an interval */
-#define RULE_TEXT 1024
+#define SET_BYTES 1536u  /* a set's message and its rule's, generously */
+#define KEEP_BYTES 256u  /* both ends of an interval */
 #define ADOPT_SLICES 128 /* of 32 KiB at start: 45,000 elements, 0.3 s */
 #define ADOPT_ATTEMPTS 3
 #define MESSAGE_SLACK ((size_t)8 * NETLINK_MESSAGE_MAX)
@@ -172,149 +172,39 @@ static void put_keep_set(struct netlink_batch *batch, uint8_t family)
 	finish_set(nlh, s, keep_name(family), family);
 }
 
-static void add_expr(struct nftnl_rule *rule, struct nftnl_expr *e)
-{
-	if (e)
-		nftnl_rule_add_expr(rule, e);
-}
-
-static struct nftnl_expr *meta(uint32_t key, uint32_t reg)
-{
-	struct nftnl_expr *e = nftnl_expr_alloc("meta");
-
-	if (e) {
-		nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, key);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, reg);
-	}
-	return e;
-}
-
-static struct nftnl_expr *equal_byte(uint8_t value)
-{
-	struct nftnl_expr *e = nftnl_expr_alloc("cmp");
-
-	if (e) {
-		nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, NFT_CMP_EQ);
-		nftnl_expr_set(e, NFTNL_EXPR_CMP_DATA, &value, sizeof value);
-	}
-	return e;
-}
-
-static struct nftnl_expr *payload(uint32_t base, uint32_t offset, uint32_t length, uint32_t reg)
-{
-	struct nftnl_expr *e = nftnl_expr_alloc("payload");
-
-	if (e) {
-		nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, base);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, length);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, reg);
-	}
-	return e;
-}
-
 static struct nftnl_expr *source_address(const struct ban_set *set)
 {
 	bool v4 = set->family == ADDR_IPV4;
 
-	return payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, v4 ? 4 : 16, NFT_REG_1);
+	return expr_payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, v4 ? 4 : 16, NFT_REG_1);
 }
 
-static struct nftnl_expr *mask(const struct ban_set *set)
-{
-	static const uint8_t zero[16];
-	struct nftnl_expr *e = nftnl_expr_alloc("bitwise");
-	struct addr ones = {.family = set->family};
-	uint32_t bytes = addr_bytes(&ones);
-
-	if (!e)
-		return NULL;
-	memset(ones.b, 0xff, bytes);
-	ones.plen = (uint8_t)addr_bits(&ones);
-	ones = addr_mask(ones, set->plen);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_LEN, bytes);
-	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_MASK, ones.b, bytes);
-	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_XOR, zero, bytes);
-	return e;
-}
-
-static struct nftnl_expr *lookup(const char *set, bool inverted)
-{
-	struct nftnl_expr *e = nftnl_expr_alloc("lookup");
-
-	if (e) {
-		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
-		nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, inverted ? NFT_LOOKUP_F_INV : 0);
-	}
-	return e;
-}
-
-static struct nftnl_expr *drop(void)
-{
-	struct nftnl_expr *e = nftnl_expr_alloc("immediate");
-
-	if (e) {
-		nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
-	}
-	return e;
-}
-
-/* The rule of a set. Registers are named as the kernel names them when it lists the rule. */
+/* The rule of a set. */
 static struct nftnl_rule *make_rule(const struct ban_set *set)
 {
 	bool v4 = set->family == ADDR_IPV4;
 	struct addr a = {.family = set->family};
-	struct nftnl_rule *rule = nftnl_rule_alloc();
+	struct nftnl_rule *rule = rule_new(FIREWALL_TABLE, FIREWALL_CHAIN);
 
 	if (!rule)
 		return NULL;
-	nftnl_rule_set_u32(rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
-	nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, FIREWALL_TABLE);
-	nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN, FIREWALL_CHAIN);
-	add_expr(rule, meta(NFT_META_NFPROTO, NFT_REG_1));
-	add_expr(rule, equal_byte(v4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
-	add_expr(rule, source_address(set));
+	rule_add(rule, expr_meta(NFT_META_NFPROTO, NFT_REG_1));
+	rule_add(rule, expr_equal(1, v4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
+	rule_add(rule, source_address(set));
 	if (set->plen < addr_bits(&a))
-		add_expr(rule, mask(set));
+		rule_add(rule, expr_prefix(set->family, set->plen));
 	if (set->flags & INFORCE_SCOPE_PORT) {
-		add_expr(rule, meta(NFT_META_L4PROTO, v4 ? NFT_REG32_01 : NFT_REG_2));
-		add_expr(rule, payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2,
-				       v4 ? NFT_REG32_02 : NFT_REG32_05));
+		rule_add(rule, expr_meta(NFT_META_L4PROTO, v4 ? NFT_REG32_01 : NFT_REG_2));
+		rule_add(rule, expr_payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2,
+					    v4 ? NFT_REG32_02 : NFT_REG32_05));
 	}
-	add_expr(rule, lookup(set->name, false));
+	rule_add(rule, expr_lookup(set->name, false));
 	if (!(set->flags & INFORCE_FORCED)) {
-		add_expr(rule, source_address(set));
-		add_expr(rule, lookup(keep_name(set->family), true));
+		rule_add(rule, source_address(set));
+		rule_add(rule, expr_lookup(keep_name(set->family), true));
 	}
-	add_expr(rule, drop());
+	rule_add(rule, expr_verdict(NF_DROP, NULL));
 	return rule;
-}
-
-static void put_rule(struct netlink_batch *batch, const struct ban_set *set)
-{
-	struct nlmsghdr *nlh =
-		firewall_message(batch, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
-	struct nftnl_rule *rule = make_rule(set);
-
-	if (!nlh || !rule)
-		return;
-	nftnl_rule_nlmsg_build_payload(nlh, rule);
-	nftnl_rule_free(rule);
-}
-
-static void put_rule_flush(struct netlink_batch *batch)
-{
-	struct nlmsghdr *nlh = firewall_message(batch, NFT_MSG_DELRULE, 0);
-
-	if (!nlh)
-		return;
-	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, FIREWALL_TABLE);
-	mnl_attr_put_strz(nlh, NFTA_RULE_CHAIN, FIREWALL_CHAIN);
 }
 
 /* Sets in the order of their rules: longest prefixes first, so single addresses before networks. */
@@ -422,16 +312,20 @@ static void put_keep(struct netlink_batch *batch, const struct netlist *keep)
 
 /* --- Transactions of structure --- */
 
-static void build_structure(struct firewall *fw, struct netlink_batch *batch, unsigned what)
+static void build_table(struct firewall *fw, struct netlink_batch *batch, unsigned what)
+{
+	put_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE);
+	if (!(what & STRUCTURE_FRESH))
+		return;
+	put_table(batch, NFT_MSG_DELTABLE, 0);
+	put_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE);
+	record_forget(&fw->record);
+}
+
+static void build_sets(struct firewall *fw, struct netlink_batch *batch, unsigned what)
 {
 	struct ban_set *set;
 
-	firewall_batch_begin(fw, batch);
-	put_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE);
-	if (what & STRUCTURE_FRESH) {
-		put_table(batch, NFT_MSG_DELTABLE, 0);
-		put_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE);
-	}
 	if (!fw->keep_made || what & STRUCTURE_FRESH) {
 		put_keep_set(batch, ADDR_IPV4);
 		put_keep_set(batch, ADDR_IPV6);
@@ -441,37 +335,56 @@ static void build_structure(struct firewall *fw, struct netlink_batch *batch, un
 	for (unsigned step = 0; (set = next_used(fw, &step));)
 		if (!set->made || what & STRUCTURE_FRESH)
 			put_ban_set(fw, batch, set);
+}
+
+static void build_chain(struct firewall *fw, struct netlink_batch *batch, unsigned what)
+{
+	unsigned bells =
+		what & STRUCTURE_RECORD ? record_wants_bells(&fw->record) : fw->record.bells_made;
+	struct ban_set *set;
+
 	if (what & STRUCTURE_CHAIN)
 		put_chain(batch, NFT_MSG_DELCHAIN, 0);
 	put_chain(batch, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
-	put_rule_flush(batch);
+	rule_flush(batch, FIREWALL_TABLE, FIREWALL_CHAIN);
+	if (what & STRUCTURE_RECORD)
+		record_put(&fw->record, batch);
 	for (unsigned step = 0; (set = next_used(fw, &step));)
-		put_rule(batch, set);
+		rule_put(batch, make_rule(set));
+	record_put_bell_rules(&fw->record, batch, bells);
+}
+
+static int send_structure(struct firewall *fw, struct netlink_batch *batch, unsigned what)
+{
+	firewall_batch_begin(&fw->nft, batch);
+	if (batch->limit < batch->room)
+		return -E2BIG;
+	build_table(fw, batch, what);
+	build_sets(fw, batch, what);
+	build_chain(fw, batch, what);
 	netlink_batch_ack(batch);
 	firewall_batch_end(batch);
+	fw->counters.transactions++;
+	return netlink_commit(&fw->nft, batch, record_refused, &fw->record);
 }
 
 /* Everything of a kind that a transaction may be refused for is in it, so the first error tells. */
 int firewall_put_structure(struct firewall *fw, unsigned what)
 {
 	size_t keep_bytes = what & STRUCTURE_KEEP ? (fw->keep.count + 2) * KEEP_BYTES : 0;
+	size_t record_bytes = what & STRUCTURE_RECORD ? RECORD_ROOM : 0;
 	struct netlink_batch batch;
 	struct ban_set *set;
 	int code;
 
-	code = netlink_batch_init(&batch,
-				  (size_t)fw->sets_used * SET_BYTES + keep_bytes + MESSAGE_SLACK);
+	code = netlink_batch_init(&batch, (size_t)fw->sets_used * SET_BYTES + keep_bytes +
+						  record_bytes + MESSAGE_SLACK);
 	if (code < 0)
 		return code;
-	netlink_batch_begin(&batch, &fw->nft);
-	if (batch.limit < batch.room) {
-		netlink_batch_fini(&batch);
-		return -E2BIG;
-	}
-	build_structure(fw, &batch, what);
-	code = netlink_commit(&fw->nft, &batch, NULL, NULL);
+	do
+		code = send_structure(fw, &batch, what);
+	while (code < 0 && what & STRUCTURE_RECORD && record_learn(&fw->record));
 	netlink_batch_fini(&batch);
-	fw->counters.transactions++;
 	if (code < 0)
 		return code;
 	fw->keep_made = true;
@@ -484,7 +397,7 @@ int firewall_temporary_set(struct firewall *fw, const struct ban_set *set, bool 
 {
 	struct nlmsghdr *nlh;
 
-	firewall_batch_begin(fw, &fw->batch);
+	firewall_batch_begin(&fw->nft, &fw->batch);
 	if (create) {
 		put_ban_set(fw, &fw->batch, set);
 	} else {
@@ -502,7 +415,8 @@ int firewall_temporary_set(struct firewall *fw, const struct ban_set *set, bool 
 struct seen {
 	struct firewall *fw;
 	bool dormant, keep[2], foreign, chain, chain_ok, rules_differ;
-	unsigned step; /* of the expected rules */
+	unsigned bell_rules; /* record_bell_rule bits */
+	unsigned step;       /* of the expected rules */
 };
 
 static bool ban_set_ok(struct firewall *fw, const struct nftnl_set *s, const struct ban_set *set)
@@ -514,7 +428,6 @@ static bool ban_set_ok(struct firewall *fw, const struct nftnl_set *s, const str
 	       nftnl_set_is_set(s, NFTNL_SET_EXPR);
 }
 
-/* Whether a listed object lies in our table: older kernels list all tables for some requests. */
 static bool ours(const char *table)
 {
 	return table && strcmp(table, FIREWALL_TABLE) == 0;
@@ -541,6 +454,8 @@ static void look_at_set(struct seen *seen, const struct nftnl_set *s)
 			seen->foreign = true;
 		else if (set->used)
 			set->made = true;
+	} else {
+		record_see_bells(&fw->record, s);
 	}
 }
 
@@ -554,6 +469,19 @@ static int see_set(void *ctx, const struct nlmsghdr *nlh)
 	if (nftnl_set_nlmsg_parse(nlh, s) == 0 && ours(nftnl_set_get_str(s, NFTNL_SET_TABLE)))
 		look_at_set(seen, s);
 	nftnl_set_free(s);
+	return 0;
+}
+
+static int see_object(void *ctx, const struct nlmsghdr *nlh)
+{
+	struct seen *seen = ctx;
+	struct nftnl_obj *o = nftnl_obj_alloc();
+
+	if (!o)
+		return -ENOMEM;
+	if (nftnl_obj_nlmsg_parse(nlh, o) == 0 && ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
+		record_see_bell(&seen->fw->record, o);
+	nftnl_obj_free(o);
 	return 0;
 }
 
@@ -591,74 +519,40 @@ static int see_chain(void *ctx, const struct nlmsghdr *nlh)
 	return 0;
 }
 
-/* The expressions as text, without handles and positions. */
-static void rule_text(const struct nftnl_rule *rule, char text[static RULE_TEXT])
-{
-	struct nftnl_expr_iter *it = nftnl_expr_iter_create(rule);
-	struct nftnl_expr *e;
-	size_t n = 0;
-
-	text[0] = 0;
-	while (it && (e = nftnl_expr_iter_next(it)) && n < RULE_TEXT) {
-		const char *kind = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
-		int wrote = snprintf(text + n, RULE_TEXT - n, "[%s ", kind);
-
-		n += wrote > 0 ? (size_t)wrote : 0;
-		if (n >= RULE_TEXT)
-			break;
-		wrote = nftnl_expr_snprintf(text + n, RULE_TEXT - n, e, NFTNL_OUTPUT_DEFAULT, 0);
-		n += wrote > 0 ? (size_t)wrote : 0;
-	}
-	if (it)
-		nftnl_expr_iter_destroy(it);
-}
-
 static bool same_rule(const struct nftnl_rule *rule, const struct ban_set *set)
 {
 	struct nftnl_rule *want = make_rule(set);
-	char a[RULE_TEXT], b[RULE_TEXT];
+	bool same = want && rule_same(rule, want);
 
-	if (!want)
-		return false;
-	rule_text(rule, a);
-	rule_text(want, b);
-	nftnl_rule_free(want);
-	return strcmp(a, b) == 0;
+	rule_free(want);
+	return same;
+}
+
+/* The bells' rules are the last ones. */
+static void look_at_rule(struct seen *seen, const struct nftnl_rule *rule)
+{
+	struct record *record = &seen->fw->record;
+	const struct ban_set *want = next_used(seen->fw, &seen->step);
+	unsigned bell = want ? 0 : record_is_bell_rule(record, rule);
+
+	if (want ? !same_rule(rule, want) : !(bell & record->bells_made) || bell & seen->bell_rules)
+		seen->rules_differ = true;
+	seen->bell_rules |= bell;
 }
 
 static int see_rule(void *ctx, const struct nlmsghdr *nlh)
 {
 	struct seen *seen = ctx;
 	struct nftnl_rule *rule = nftnl_rule_alloc();
-	const struct ban_set *want;
 
 	if (!rule)
 		return -ENOMEM;
 	if (nftnl_rule_nlmsg_parse(nlh, rule) == 0 &&
 	    ours(nftnl_rule_get_str(rule, NFTNL_RULE_TABLE)) &&
-	    strcmp(nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN), FIREWALL_CHAIN) == 0) {
-		want = next_used(seen->fw, &seen->step);
-		if (!want || !same_rule(rule, want))
-			seen->rules_differ = true;
-	}
+	    strcmp(nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN), FIREWALL_CHAIN) == 0)
+		look_at_rule(seen, rule);
 	nftnl_rule_free(rule);
 	return 0;
-}
-
-/* One dump over the table. The attribute "table" has number 1 in every kind of request. */
-static int list(struct firewall *fw, uint16_t type, netlink_message *message, void *ctx)
-{
-	int code = -EINTR;
-
-	for (unsigned attempt = 0; attempt < 4 && code == -EINTR; attempt++) {
-		char buf[NETLINK_MESSAGE_MAX];
-		struct nlmsghdr *nlh =
-			nftnl_nlmsg_build_hdr(buf, type, NFPROTO_INET, NLM_F_DUMP, 0);
-
-		mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, FIREWALL_TABLE);
-		code = netlink_dump(&fw->query, nlh, message, ctx);
-	}
-	return code == -ENOENT ? 0 : code;
 }
 
 static bool sets_missing(struct firewall *fw, const struct seen *seen)
@@ -678,14 +572,21 @@ int firewall_check_shape(struct firewall *fw)
 
 	for (unsigned i = 0; i < FIREWALL_SETS; i++)
 		fw->sets[i].made = false;
-	code = list(fw, NFT_MSG_GETTABLE, see_table, &seen);
+	fw->record.bells_made = 0;
+	code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETTABLE, see_table, &seen);
 	if (code == 0)
-		code = list(fw, NFT_MSG_GETSET, see_set, &seen);
+		code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETSET, see_set,
+				     &seen);
 	fw->keep_made = seen.keep[0] && seen.keep[1];
 	if (code == 0)
-		code = list(fw, NFT_MSG_GETCHAIN, see_chain, &seen);
+		code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETOBJ, see_object,
+				     &seen);
 	if (code == 0)
-		code = list(fw, NFT_MSG_GETRULE, see_rule, &seen);
+		code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETCHAIN, see_chain,
+				     &seen);
+	if (code == 0)
+		code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETRULE, see_rule,
+				     &seen);
 	if (code < 0)
 		return code;
 	if (seen.foreign || seen.dormant)
@@ -694,8 +595,10 @@ int firewall_check_shape(struct firewall *fw)
 		return SHAPE_SETS;
 	if (seen.chain && !seen.chain_ok)
 		return SHAPE_CHAIN;
-	return !seen.chain || seen.rules_differ || next_used(fw, &seen.step) ? SHAPE_RULES
-									     : SHAPE_OK;
+	if (!seen.chain || seen.rules_differ || next_used(fw, &seen.step) ||
+	    seen.bell_rules != fw->record.bells_made)
+		return SHAPE_RULES;
+	return SHAPE_OK;
 }
 
 unsigned firewall_shape_cure(enum shape shape)
@@ -842,7 +745,8 @@ static int put_right(struct firewall *fw, enum shape shape, struct now now)
 
 int firewall_adopt(struct firewall *fw, struct now now, struct error *err)
 {
-	int code = list(fw, NFT_MSG_GETSET, find_set, fw), shape;
+	int code = firewall_list(&fw->query, FIREWALL_TABLE, NULL, NFT_MSG_GETSET, find_set, fw),
+	    shape;
 
 	if (code == 0)
 		code = adopt_start(fw, now);
@@ -917,7 +821,7 @@ int firewall_remove(struct firewall *fw, struct error *err)
 	int code;
 
 	firewall_watch_stop(fw);
-	firewall_batch_begin(fw, &fw->batch);
+	firewall_batch_begin(&fw->nft, &fw->batch);
 	put_table(&fw->batch, NFT_MSG_NEWTABLE, NLM_F_CREATE);
 	put_table(&fw->batch, NFT_MSG_DELTABLE, 0);
 	netlink_batch_ack(&fw->batch);
@@ -991,6 +895,11 @@ int firewall_open(const struct firewall_options *options, struct now now, struct
 	fw->opt = *options;
 	fw->inforce = options->inforce;
 	fw->keep.sealed = true;
+	fw->record.table = FIREWALL_TABLE;
+	fw->record.nl = &fw->query;
+	fw->record.ask = &fw->ask;
+	fw->record.size = options->record_size ? options->record_size : FIREWALL_RECORD_SIZE;
+	fw->record.broken = options->record_broken;
 	name_sets(fw);
 	code = open_all(fw, err);
 	if (code < 0) {

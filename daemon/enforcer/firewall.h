@@ -30,6 +30,8 @@
  * single element that was deleted or added with nft by hand is the administrator's wish: told by a
  * hook and taken over. Repairs and counter queries of many bans go in slices, so new bans pass.
  *
+ * Who talked to which port, and bells for new connections: firewall_record.h, in the same table.
+ *
  * The table stays when the firewall is closed. Needs CAP_NET_ADMIN. The only user of libnftnl.
  */
 #ifndef TAILBAN_ENFORCER_FIREWALL_H
@@ -40,11 +42,10 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/error.h"
 #include "daemon/base/netlist.h"
+#include "daemon/enforcer/firewall_record.h"
 #include "daemon/enforcer/inforce.h"
 
 #define FIREWALL_CHUNK 1000 /* bans in one transaction */
-
-struct firewall;
 
 enum firewall_element { FIREWALL_ADOPTED, FIREWALL_ADDED, FIREWALL_DELETED };
 
@@ -60,6 +61,10 @@ struct firewall_hooks {
 	/* Everything in force is back after a foreign change by `name` (pid 0: unknown). May be
 	 * NULL. */
 	void (*repaired)(void *ctx, uint32_t bans, uint32_t pid, const char *name);
+	/* The first SYN to this port (FIREWALL_ANY_PORT: to whatever) since its bell was armed;
+	 * FIREWALL_ALL_BELLS: rings may have been lost (start, repair, lost notifications) and all
+	 * were armed again. Look at the sockets. May be NULL. */
+	void (*bell)(void *ctx, int port);
 };
 
 struct firewall_options {
@@ -68,6 +73,8 @@ struct firewall_options {
 	uint32_t maxbans;        /* size of each set */
 	uint8_t source_kernel;   /* `source` of bans that were found in the kernel */
 	bool old_kernel;         /* tests: behave as if re-adding kept the old timeout */
+	uint32_t record_size;    /* of each set of the record; 0: FIREWALL_RECORD_SIZE */
+	uint8_t record_broken;   /* tests: enum record_feature bits that the kernel shall refuse */
 	struct firewall_hooks hooks;
 };
 

@@ -19,42 +19,6 @@
 
 /* --- Messages --- */
 
-struct nlmsghdr *firewall_message(struct netlink_batch *batch, uint16_t type, uint16_t flags)
-{
-	struct nlmsghdr *nlh = netlink_batch_next(batch, NFNL_SUBSYS_NFTABLES << 8 | type, flags);
-	struct nfgenmsg *head;
-
-	if (!nlh)
-		return NULL;
-	head = mnl_nlmsg_put_extra_header(nlh, sizeof *head);
-	head->nfgen_family = NFPROTO_INET;
-	head->version = NFNETLINK_V0;
-	return nlh;
-}
-
-static void put_bracket(struct netlink_batch *batch, uint16_t type)
-{
-	struct nlmsghdr *nlh = netlink_batch_next(batch, type, 0);
-	struct nfgenmsg *head;
-
-	assert(nlh);
-	head = mnl_nlmsg_put_extra_header(nlh, sizeof *head);
-	head->nfgen_family = AF_UNSPEC;
-	head->version = NFNETLINK_V0;
-	head->res_id = htons(NFNL_SUBSYS_NFTABLES);
-}
-
-void firewall_batch_begin(struct firewall *fw, struct netlink_batch *batch)
-{
-	netlink_batch_begin(batch, &fw->nft);
-	put_bracket(batch, NFNL_MSG_BATCH_BEGIN);
-}
-
-void firewall_batch_end(struct netlink_batch *batch)
-{
-	put_bracket(batch, NFNL_MSG_BATCH_END);
-}
-
 struct key {
 	uint8_t bytes[24];
 	uint16_t length;
@@ -112,32 +76,6 @@ int firewall_list_elements(struct netlink *nl, struct netlink_batch *batch,
 
 /* --- Reading elements --- */
 
-#define TYPES 16
-
-struct attrs {
-	const struct nlattr *of[TYPES];
-};
-
-static int store_attr(const struct nlattr *attr, void *ctx)
-{
-	struct attrs *attrs = ctx;
-
-	if (mnl_attr_get_type(attr) < TYPES)
-		attrs->of[mnl_attr_get_type(attr)] = attr;
-	return MNL_CB_OK;
-}
-
-static bool nested(const struct nlattr *attr, struct attrs *ret_attrs)
-{
-	*ret_attrs = (struct attrs){0};
-	return attr && mnl_attr_parse_nested(attr, store_attr, ret_attrs) >= 0;
-}
-
-static uint64_t be64_of(const struct nlattr *attr)
-{
-	return attr && mnl_attr_get_payload_len(attr) >= 8 ? be64toh(mnl_attr_get_u64(attr)) : 0;
-}
-
 static bool take_key(const struct nlattr *attr, const struct ban_set *set, struct element *e)
 {
 	struct attrs key;
@@ -147,7 +85,7 @@ static bool take_key(const struct nlattr *attr, const struct ban_set *set, struc
 	e->addr = (struct addr){.family = set->family, .plen = set->plen};
 	e->flags = set->flags;
 	length = addr_bytes(&e->addr);
-	if (!nested(attr, &key) || !key.of[NFTA_DATA_VALUE] ||
+	if (!attrs_nested(attr, &key) || !key.of[NFTA_DATA_VALUE] ||
 	    mnl_attr_get_payload_len(key.of[NFTA_DATA_VALUE]) !=
 		    length + (set->flags & INFORCE_SCOPE_PORT ? 8 : 0))
 		return false;
@@ -158,21 +96,6 @@ static bool take_key(const struct nlattr *attr, const struct ban_set *set, struc
 		e->port = (uint16_t)(bytes[length + 4] << 8 | bytes[length + 5]);
 	}
 	return true;
-}
-
-static int take_counter(const struct nlattr *attr, void *ctx)
-{
-	struct element *e = ctx;
-	struct attrs expr, data;
-
-	if (!nested(attr, &expr) || !expr.of[NFTA_EXPR_NAME] ||
-	    strncmp(mnl_attr_get_str(expr.of[NFTA_EXPR_NAME]), "counter",
-		    mnl_attr_get_payload_len(expr.of[NFTA_EXPR_NAME])) != 0 ||
-	    !nested(expr.of[NFTA_EXPR_DATA], &data))
-		return MNL_CB_OK;
-	e->packets = be64_of(data.of[NFTA_COUNTER_PACKETS]);
-	e->bytes = be64_of(data.of[NFTA_COUNTER_BYTES]);
-	return MNL_CB_OK;
 }
 
 struct element_list {
@@ -187,21 +110,14 @@ static int take_listed(const struct nlattr *attr, void *ctx)
 	struct element e = {0};
 	struct attrs of;
 
-	if (!nested(attr, &of) || !take_key(of.of[NFTA_SET_ELEM_KEY], &list->set, &e))
+	if (!attrs_nested(attr, &of) || !take_key(of.of[NFTA_SET_ELEM_KEY], &list->set, &e))
 		return MNL_CB_OK;
 	e.timed = of.of[NFTA_SET_ELEM_TIMEOUT] != NULL;
-	e.expires_ms = e.timed ? (int64_t)be64_of(of.of[NFTA_SET_ELEM_EXPIRATION]) : CLOCK_FOREVER;
-	if (of.of[NFTA_SET_ELEM_EXPR])
-		take_counter(of.of[NFTA_SET_ELEM_EXPR], &e);
-	else if (of.of[NFTA_SET_ELEM_EXPRESSIONS])
-		mnl_attr_parse_nested(of.of[NFTA_SET_ELEM_EXPRESSIONS], take_counter, &e);
+	e.expires_ms =
+		e.timed ? (int64_t)attr_be64(of.of[NFTA_SET_ELEM_EXPIRATION]) : CLOCK_FOREVER;
+	attrs_counter(&of, &e.packets, &e.bytes);
 	list->callback(list->ctx, &e);
 	return MNL_CB_OK;
-}
-
-static bool terminated(const struct nlattr *attr)
-{
-	return attr && mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0;
 }
 
 bool firewall_each_element(const struct nlmsghdr *nlh, element_callback *callback, void *ctx)
@@ -209,8 +125,7 @@ bool firewall_each_element(const struct nlmsghdr *nlh, element_callback *callbac
 	struct element_list list = {.callback = callback, .ctx = ctx};
 	struct attrs of = {0};
 
-	if (mnl_attr_parse(nlh, sizeof(struct nfgenmsg), store_attr, &of) < 0 ||
-	    !terminated(of.of[NFTA_SET_ELEM_LIST_SET]) ||
+	if (!attrs_of(nlh, &of) || !attr_is_text(of.of[NFTA_SET_ELEM_LIST_SET]) ||
 	    !firewall_parse_set_name(mnl_attr_get_str(of.of[NFTA_SET_ELEM_LIST_SET]), &list.set))
 		return false;
 	if (of.of[NFTA_SET_ELEM_LIST_ELEMENTS])
@@ -312,7 +227,7 @@ static uint32_t build(struct chunk *c, int64_t mono_ns)
 	struct firewall *fw = c->fw;
 	uint32_t messages;
 
-	firewall_batch_begin(fw, &fw->batch);
+	firewall_batch_begin(&fw->nft, &fw->batch);
 	messages = fw->batch.count;
 	for (uint32_t i = c->from; i < c->to; i++) {
 		fw->ops[i].first_message = fw->batch.count;
@@ -740,7 +655,7 @@ static bool probe_ends_with(struct firewall *fw, const struct ban_set *set, uint
 	struct key key = key_of(&nobody, 0, 0, 0);
 	struct probe p = {0};
 
-	firewall_batch_begin(fw, &fw->batch);
+	firewall_batch_begin(&fw->nft, &fw->batch);
 	put_element(&fw->batch, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set->name, &key, first_ms);
 	put_element(&fw->batch, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set->name, &key, then_ms);
 	netlink_batch_ack(&fw->batch);

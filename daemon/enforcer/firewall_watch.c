@@ -12,6 +12,7 @@
 
 #define WATCH_BUFFER (8 << 20)
 #define DRAIN_BYTES (8u << 20) /* of notifications per call */
+#define DRAIN_ATTEMPTS 4       /* each begins behind what was lost */
 #define SLICE_CHUNKS 2u        /* transactions of a rebuild per wake-up: 4 to 16 ms */
 #define ADOPT_PAUSE_MS 50      /* between slices of reading a very large set */
 #define PACE_ONE_NS CLOCK_SECOND_NS
@@ -214,6 +215,14 @@ static int take_culprit(const struct nlattr *attr, void *ctx)
 	return MNL_CB_OK;
 }
 
+/* Until the repair there may be no rules either. */
+static void record_lost(struct firewall *fw, bool damage, struct now now)
+{
+	record_gap(&fw->record, now);
+	if (damage)
+		fw->record.in_force = false;
+}
+
 static void end_transaction(struct draining *d, const struct nlmsghdr *nlh)
 {
 	struct firewall *fw = d->fw;
@@ -222,6 +231,8 @@ static void end_transaction(struct draining *d, const struct nlmsghdr *nlh)
 
 	if (n->deleted_count && !n->elements)
 		judge_deleted(fw, d->now);
+	if (n->record)
+		record_lost(fw, n->damage, d->now);
 	if (n->damage || n->elements || n->keep) {
 		mnl_attr_parse(nlh, sizeof(struct nfgenmsg), take_culprit, &c);
 		fw->counters.foreign++;
@@ -245,36 +256,62 @@ static int take_table(const struct nlattr *attr, void *ctx)
 
 static bool about_us(const struct nlmsghdr *nlh)
 {
-	const struct nfgenmsg *head = mnl_nlmsg_get_payload(nlh);
 	bool ours = false;
 
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof *head || head->nfgen_family != NFPROTO_INET)
-		return false;
-	return mnl_attr_parse(nlh, sizeof *head, take_table, &ours) >= 0 && ours;
+	return mnl_attr_parse(nlh, sizeof(struct nfgenmsg), take_table, &ours) >= 0 && ours;
+}
+
+/* A ring has the family of its packet. */
+static bool is_inet(const struct nlmsghdr *nlh)
+{
+	const struct nfgenmsg *head = mnl_nlmsg_get_payload(nlh);
+
+	return head->nfgen_family == NFPROTO_INET;
+}
+
+/* The attribute "set" has number 2 in messages about sets and about elements. */
+static enum record_part part_of(const struct nlmsghdr *nlh)
+{
+	struct attrs of;
+
+	if (!attrs_of(nlh, &of) || !attr_is_text(of.of[NFTA_SET_NAME]))
+		return RECORD_NO_PART;
+	return record_part_of(mnl_attr_get_str(of.of[NFTA_SET_NAME]));
 }
 
 static void see_object(struct draining *d, const struct nlmsghdr *nlh)
 {
 	struct notice *n = &d->fw->notice;
+	enum record_part part = part_of(nlh);
 
 	switch (nlh->nlmsg_type & 0xff) {
 	case NFT_MSG_DELTABLE:
+		n->elements = n->damage = n->record = true;
+		break;
 	case NFT_MSG_DELSET:
-		n->elements = true;
 		n->damage = true;
+		n->elements |= part == RECORD_NO_PART;
+		n->record |= part != RECORD_NO_PART;
 		break;
 	case NFT_MSG_NEWTABLE:
 	case NFT_MSG_NEWCHAIN:
 	case NFT_MSG_DELCHAIN:
 	case NFT_MSG_NEWRULE:
 	case NFT_MSG_DELRULE:
+	case NFT_MSG_NEWOBJ:
+	case NFT_MSG_DELOBJ:
 		n->damage = true;
 		break;
 	case NFT_MSG_DELSETELEM:
-		n->keep |= !firewall_each_element(nlh, see_deleted, d);
+		n->damage |= part == RECORD_LIST;
+		n->record |= part == RECORD_MEMORY;
+		if (part == RECORD_NO_PART)
+			n->keep |= !firewall_each_element(nlh, see_deleted, d);
 		break;
 	case NFT_MSG_NEWSETELEM:
-		n->keep |= !firewall_each_element(nlh, see_added, d);
+		n->damage |= part == RECORD_LIST;
+		if (part == RECORD_NO_PART)
+			n->keep |= !firewall_each_element(nlh, see_added, d);
 		break;
 	default:
 		break;
@@ -285,26 +322,32 @@ static int see_notification(void *ctx, const struct nlmsghdr *nlh)
 {
 	struct draining *d = ctx;
 
-	if (nlh->nlmsg_pid == d->fw->nft.portid || nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES)
+	if (nlh->nlmsg_pid == d->fw->nft.portid || nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
+	    mnl_nlmsg_get_payload_len(nlh) < sizeof(struct nfgenmsg))
 		return 0;
 	if ((nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN)
 		end_transaction(d, nlh);
-	else if (about_us(nlh))
+	else if (about_us(nlh) && !firewall_take_ring(d->fw, nlh) && is_inet(nlh))
 		see_object(d, nlh);
 	return 0;
 }
 
+/* What is lost before the queue was empty once is not reported again, so it is emptied first. */
 void firewall_drain_watch(struct firewall *fw, struct now now)
 {
 	struct draining d = {fw, now};
-	int code = netlink_events(&fw->watch, see_notification, &d, DRAIN_BYTES);
+	unsigned lost = 0;
 
-	if (code != -ENOBUFS)
+	while (lost < DRAIN_ATTEMPTS &&
+	       netlink_events(&fw->watch, see_notification, &d, DRAIN_BYTES) == -ENOBUFS)
+		lost++;
+	if (!lost)
 		return;
 	fw->counters.checks++;
 	fw->repair_wanted = fw->repair_elements = fw->repair_keep = true;
 	fw->notices_lost = true;
 	fw->notice = (struct notice){.deleted = fw->notice.deleted};
+	firewall_ring_all(fw);
 }
 
 /* --- Repair --- */
@@ -376,27 +419,66 @@ bool firewall_rebuild_slice(struct firewall *fw, struct now now)
 	return more;
 }
 
+static void begin_rebuild(struct firewall *fw, int shape)
+{
+	bool elements = fw->repair_elements || shape == SHAPE_SETS || shape == SHAPE_FOREIGN;
+
+	fw->repairing = fw->rebuilding = true;
+	fw->rebuilt = 0;
+	fw->rebuild_cursor = elements ? UINT32_MAX : 0;
+	fw->repair_wanted = fw->repair_elements = fw->repair_keep = false;
+}
+
+/* structure_flags for the record; negative errno. */
+static int record_cure(struct firewall *fw, int shape, bool *ret_gap)
+{
+	int differs = fw->record.known ? record_check(&fw->record) : 0;
+
+	if (differs < 0)
+		return differs;
+	*ret_gap = differs & RECORD_DIFFERS || shape == SHAPE_FOREIGN;
+	return fw->record.known && (differs || shape == SHAPE_FOREIGN) ? STRUCTURE_RECORD : 0;
+}
+
+/* A record that cannot be put right must not keep the bans away. */
+static int put_cure(struct firewall *fw, unsigned cure, unsigned record)
+{
+	int code = firewall_put_structure(fw, cure | record);
+
+	fw->record.error = 0;
+	if (code == 0 || !record)
+		return code;
+	fw->record.error = code;
+	fw->record.in_force = false;
+	log_error("firewall", "the record of connections cannot be repaired: %s", error_name(code));
+	return firewall_put_structure(fw, cure);
+}
+
 static int repair(struct firewall *fw, struct now now)
 {
-	int shape = firewall_check_shape(fw), code;
+	int shape = firewall_check_shape(fw), record, code;
+	bool gap;
 
 	if (shape < 0)
 		return shape;
-	if (shape == SHAPE_OK && !fw->repair_elements && !fw->repair_keep) {
+	record = record_cure(fw, shape, &gap);
+	if (record < 0)
+		return record;
+	if (shape == SHAPE_OK && !record && !fw->repair_elements && !fw->repair_keep) {
 		fw->repair_wanted = false;
+		fw->record.in_force = fw->record.known;
+		fw->record.error = 0;
 		return 0;
 	}
 	repair_pace_took(&fw->pace, now.mono_ns);
 	fw->counters.repairs++;
-	code = firewall_put_structure(fw, firewall_shape_cure((enum shape)shape));
+	code = put_cure(fw, firewall_shape_cure((enum shape)shape), (unsigned)record);
 	if (code < 0)
 		return code;
-	fw->repairing = fw->rebuilding = true;
-	fw->rebuilt = 0;
-	fw->rebuild_cursor = fw->repair_elements || shape == SHAPE_SETS || shape == SHAPE_FOREIGN
-				     ? UINT32_MAX
-				     : 0;
-	fw->repair_wanted = fw->repair_elements = fw->repair_keep = false;
+	if (fw->record.known && !fw->record.error)
+		record_is_in_force(&fw->record, gap, now);
+	begin_rebuild(fw, shape);
+	firewall_ring_all(fw);
 	firewall_rebuild_slice(fw, now);
 	return 0;
 }

@@ -15,14 +15,19 @@
 
 #include "daemon/base/addr.h"
 #include "daemon/config/conf.h"
+#include "daemon/sockets/census.h"
 
 #include <limits.h>
 
 #define PROTOCOL_FOREVER UINT64_MAX
-#define PROTOCOL_BATCH 512u           /* most entries of a list message */
-#define PROTOCOL_JAIL_HAND 0xfffeu    /* a ban by hand that names no jail */
-#define PROTOCOL_JAIL_KERNEL 0xfffdu  /* found in the kernel: its jail is not known */
-#define PROTOCOL_REASON_BY_HAND 1000u /* RESULT: somebody deleted the element with nft */
+#define PROTOCOL_BATCH 512u          /* most entries of a list message */
+#define PROTOCOL_JAIL_HAND 0xfffeu   /* a ban by hand that names no jail */
+#define PROTOCOL_JAIL_KERNEL 0xfffdu /* found in the kernel: its jail is not known */
+/* RESULT: reasons beside those of the ignore list. */
+#define PROTOCOL_REASON_BY_HAND 1000u   /* somebody deleted the element with nft */
+#define PROTOCOL_REASON_UNSEEN 1001u    /* the kernel has not seen the address on the port */
+#define PROTOCOL_REASON_FORGED 1002u    /* the log names it more often than it connected */
+#define PROTOCOL_REASON_NO_RECORD 1003u /* witness = yes, and there is no port to look at */
 #define PROTOCOL_VALUES_MAX 49152u
 #define PROTOCOL_PORTS_MAX 16u
 #define PROTOCOL_IGNORE_BATCH 256u
@@ -53,6 +58,8 @@ struct engine_start {
 	X(UNBAN, struct protocol_ban, PROTOCOL_BATCH, 0, 0)                                        \
 	X(SYNC, struct protocol_ping, 1, 0, 0)         /* say when all before it is done */        \
 	X(COUNTERS, struct protocol_ping, 1, 0, 0)     /* the kernel's drop counters */            \
+	X(LOOK, struct protocol_ping, 1, 0, 0)         /* take a census; serial 0: no answer */    \
+	X(SEEN, struct protocol_sighting, 1, 0, 0)     /* has the kernel seen this address? */     \
 	X(RUN, char, PROTOCOL_VALUES_MAX, 0, 0)        /* struct protocol_run + values */          \
 	X(RELOAD, struct protocol_reload, 1, 0, 0)     /* my parse gave this digest */             \
 	X(RELOAD_TAKEN, struct protocol_ping, 1, 0, 0) /* my numbers are the new ones now */
@@ -72,6 +79,10 @@ struct engine_start {
 	X(COUNTED, struct protocol_counted, PROTOCOL_BATCH, 0, 0)                                  \
 	X(COUNTED_ALL, struct protocol_ping, 1, 0, 0)                                              \
 	X(SERVICE, struct protocol_service, 1, 0, 0)                                               \
+	X(OFFENCE, struct protocol_offence, PROTOCOL_BATCH, 0, 0) /* of a connection */            \
+	X(CENSUS, struct protocol_census, 1, 0, 0)                                                 \
+	X(SIGHTED, struct protocol_sighting, 1, 0, 0)                                              \
+	X(LOOKED, struct protocol_ping, 1, 0, 0) /* every CENSUS of the LOOK is sent */            \
 	X(IGNORE, struct protocol_ignore, PROTOCOL_IGNORE_BATCH, 0, 0)                             \
 	X(REPAIRED, struct protocol_repaired, 1, 0, 0)                                             \
 	X(FORCED, struct protocol_ban, PROTOCOL_BATCH, 0, 0) /* banned past the engine */          \
@@ -123,9 +134,15 @@ struct protocol_ban {
 	uint8_t flags;   /* enum protocol_ban_flag */
 	uint8_t source;  /* enum ban_source */
 	int32_t result;  /* RESULT: 0, -errno, or ERROR_REFUSED with a reason in `reason` */
-	uint32_t reason; /* RESULT: enum ignore_reason */
+	uint32_t reason; /* RESULT: enum ignore_reason, or PROTOCOL_REASON_* */
 	uint64_t remaining_ms;
 	int64_t since_wall_s;
+	/* Bans of log lines, for the witness: */
+	struct addr host;     /* that the last line names; NONE: not to be witnessed */
+	uint32_t lines;       /* that name it; 0: not counted */
+	uint32_t offences;    /* among them */
+	uint32_t needed;      /* for a ban */
+	uint32_t connections; /* RESULT: that the kernel saw */
 };
 
 struct protocol_killed {
@@ -154,8 +171,39 @@ struct protocol_service {
 	int32_t result; /* enum owner_result */
 	int32_t pid;
 	uint32_t nports;
+	uint64_t netns; /* inode of another network namespace that it lives in, or 0 */
 	uint16_t ports[PROTOCOL_PORTS_MAX];
 	char text[256];
+};
+
+/* A connection that is an offence in a sockets jail. */
+struct protocol_offence {
+	struct addr host;
+	uint16_t jail;
+	uint16_t pport, lport;
+	uint8_t kind; /* enum offence_kind */
+	uint32_t age_ms, held;
+};
+
+/* What the record of the kernel says of an address, all protected ports together. */
+struct protocol_sighting {
+	uint64_t serial;
+	struct addr addr;
+	uint32_t recorded; /* ports that are recorded; 0: there is no record */
+	uint32_t seen;
+	uint64_t connections;
+	int64_t age_ms; /* of the last one */
+};
+
+/* The last census of a sockets jail in one namespace; without ports: there is none there any more.
+ */
+struct protocol_census {
+	uint16_t jail, nports;
+	uint16_t ports[PROTOCOL_PORTS_MAX];
+	uint32_t polls; /* no bell: a census each second */
+	uint64_t netns; /* as in struct protocol_service */
+	uint64_t censuses, cuts;
+	struct census_report report;
 };
 
 /* A list comes as any number of ADD and one DONE, which puts it in place of the old one. */
@@ -179,6 +227,7 @@ struct protocol_repaired {
 struct protocol_health {
 	char firewall[160]; /* "ok" or what is wrong */
 	char kill[160];
+	char witness[160];
 	char privileges[256];
 	uint64_t retries, set_full, engine_crashes, runner_dropped;
 };

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/base/log.h"
-#include "daemon/base/sockdiag.h"
 
 #define PORTS_MAX 128 /* different ports in one round; more: every port's sockets are looked at */
 #define SETS_MAX 256  /* different port sets that wait at one time */
@@ -453,6 +453,12 @@ void reaper_run(struct reaper *r)
 	reaper_step(r);
 }
 
+int reaper_destroy(struct reaper *r, struct sock_kill *socks, size_t count,
+		   struct sockdiag_killed *killed)
+{
+	return sockdiag_destroy_batch(&r->kill, socks, count, killed);
+}
+
 bool reaper_busy(const struct reaper *r)
 {
 	return r->running;
@@ -467,19 +473,40 @@ static void readable(struct ev_loop *loop, ev_io *w, int events)
 	reaper_step(w->data);
 }
 
-int reaper_open(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
-		struct reaper **ret_reaper, struct error *err)
+static void drop(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Both sockets, of this namespace or as they were given. */
+static int open_sockets(struct reaper *r, int dump_fd, int kill_fd, struct error *err)
+{
+	int code = dump_fd < 0 ? sockdiag_open(&r->dump, err)
+			       : sockdiag_from_fd(&r->dump, dump_fd, err);
+
+	if (code < 0) {
+		drop(kill_fd);
+		return code;
+	}
+	return kill_fd < 0 ? sockdiag_open(&r->kill, err)
+			   : sockdiag_from_fd(&r->kill, kill_fd, err);
+}
+
+static int new_reaper(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
+		      int dump_fd, int kill_fd, struct reaper **ret_reaper, struct error *err)
 {
 	struct reaper *r = calloc(1, sizeof *r);
 	int code;
 
-	if (!r)
+	if (!r) {
+		drop(dump_fd);
+		drop(kill_fd);
 		return error_set(err, -ENOMEM, "no memory for the reaper");
+	}
 	r->hooks = *hooks;
 	r->max_targets = max_targets;
-	code = sockdiag_open(&r->dump, err);
-	if (code == 0)
-		code = sockdiag_open(&r->kill, err);
+	code = open_sockets(r, dump_fd, kill_fd, err);
 	if (code < 0) {
 		reaper_close(r);
 		return code;
@@ -492,6 +519,22 @@ int reaper_open(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t
 	r->io.data = r;
 	*ret_reaper = r;
 	return 0;
+}
+
+int reaper_open(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
+		struct reaper **ret_reaper, struct error *err)
+{
+	return new_reaper(loop, hooks, max_targets, -1, -1, ret_reaper, err);
+}
+
+int reaper_open_at(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
+		   int dump_fd, int kill_fd, struct reaper **ret_reaper, struct error *err)
+{
+	if (dump_fd >= 0 && kill_fd >= 0)
+		return new_reaper(loop, hooks, max_targets, dump_fd, kill_fd, ret_reaper, err);
+	drop(dump_fd);
+	drop(kill_fd);
+	return error_set(err, -EBADF, "sockets of the other namespace are missing");
 }
 
 void reaper_close(struct reaper *r)

@@ -21,6 +21,8 @@
  * that fails is counted, logged when it is another failure than the last, and told by reaper_state.
  * A kernel without INET_DIAG_DESTROY
  * (-EOPNOTSUPP) or a missing CAP_NET_ADMIN (-EPERM) makes the kill unavailable, with a sentence.
+ *
+ * A reaper kills in one network namespace, that of its sockets, and nowhere else.
  */
 #ifndef TAILBAN_ENFORCER_REAPER_H
 #define TAILBAN_ENFORCER_REAPER_H
@@ -29,6 +31,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/error.h"
+#include "daemon/base/sockdiag.h"
 #include "daemon/enforcer/inforce.h"
 
 #define REAPER_PORT_DUMPS 4
@@ -70,6 +73,10 @@ struct reaper_counters {
  * bans that wait for a kill (24 bytes each, grown as needed). */
 int reaper_open(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
 		struct reaper **ret_reaper, struct error *err);
+/* The same for another network namespace, by two NETLINK_SOCK_DIAG sockets that were opened there;
+ * they are taken over, also on failure. */
+int reaper_open_at(struct ev_loop *loop, const struct reaper_hooks *hooks, uint32_t max_targets,
+		   int dump_fd, int kill_fd, struct reaper **ret_reaper, struct error *err);
 void reaper_close(struct reaper *r);
 
 /* Wants the sockets of this network on these TCP ports dead; ports of other protocols are skipped.
@@ -81,6 +88,11 @@ void reaper_run(struct reaper *r);
 bool reaper_busy(const struct reaper *r);
 /* The next slices of the running round. */
 void reaper_step(struct reaper *r);
+
+/* Destroys these sockets of the reaper's namespace at once, found by somebody else's dump. As
+ * sockdiag_destroy_batch. */
+int reaper_destroy(struct reaper *r, struct sock_kill *socks, size_t count,
+		   struct sockdiag_killed *killed);
 
 /* 0 when kills work, else a negative errno and the sentence (NULL when it works). */
 int reaper_state(const struct reaper *r, const char **ret_text);

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -26,11 +27,22 @@
 /* --- ports ------------------------------------------------------------------------------------ */
 
 #define KILL_PORTS_MAX 256u /* of one jail whose sockets are looked for */
+#define PLACE_FRESH_NS CLOCK_SECOND_NS
 
-/* Up to PORTSET_MAX ports, behind those that were taken before. */
+/* How much has to be known of a log's writer before ports that the configuration names are taken
+ * for ports of this namespace. */
+enum certainty {
+	PLACE_LIKELY, /* that it was not found elsewhere */
+	PLACE_ASKED,  /* that it was looked for */
+	PLACE_SURE    /* that what was found still holds */
+};
+
+/* Up to PORTSET_MAX ports of one namespace, behind those that were taken before. */
 struct port_taker {
 	struct portset set;
 	size_t skip;
+	const struct space *space; /* NULL: this namespace */
+	enum certainty certainty;
 };
 
 static bool is_full(const struct port_taker *t)
@@ -48,30 +60,105 @@ static void add_port(struct port_taker *t, uint16_t number)
 		t->set.port[t->set.count++] = (struct port){number, IPPROTO_TCP};
 }
 
-static void add_ports_of(const struct enforcer *e, uint16_t jail, struct port_taker *t)
+bool requests_is_of_source(const struct enforcer *e, const struct enforcer_source *s, uint16_t jail)
 {
-	const struct jail_conf *jc = &e->conf->jails[jail];
+	if (jail < e->conf->njails && conf_borrows_ports(&e->conf->jails[jail]))
+		return true;
+	for (size_t k = 0; k < s->conf->njails; k++)
+		if (s->conf->jails[k] == jail)
+			return true;
+	return false;
+}
 
+/* A log that is not there yet says nothing about its writer: this namespace is meant. Who was found
+ * has to live, else it is outdated after a moment. */
+static bool place_is_known(const struct enforcer_source *s, enum certainty certainty)
+{
+	if (certainty == PLACE_LIKELY || !s->conf->npatterns)
+		return true;
+	if (!s->opened)
+		return s->tried;
+	if (certainty == PLACE_ASKED)
+		return s->answered;
+	return enter_writer_lives(s) ||
+	       (s->answered && clock_now().mono_ns - s->answered_mono_ns < PLACE_FRESH_NS);
+}
+
+static bool lives_in(const struct enforcer_source *s, const struct port_taker *t)
+{
+	if (s->elsewhere)
+		return t->space && s->space == t->space;
+	return !t->space && place_is_known(s, t->certainty);
+}
+
+/* Ports that the configuration names are ports of the namespace in which the jail's log is written;
+ * without a log, of this one. */
+static bool names_ports_in(const struct enforcer *e, uint16_t jail, const struct port_taker *t)
+{
+	bool has_log = false;
+
+	for (size_t i = 0; i < e->nsources; i++) {
+		const struct source_conf *s = e->sources[i].conf;
+
+		for (size_t k = 0; k < s->njails; k++) {
+			if (s->jails[k] != jail)
+				continue;
+			if (lives_in(&e->sources[i], t))
+				return true;
+			has_log = true;
+		}
+	}
+	return !has_log && !t->space;
+}
+
+static void add_named_ports(const struct jail_conf *jc, struct port_taker *t)
+{
 	for (size_t i = 0; i < jc->nports; i++)
 		for (uint32_t p = jc->ports[i].first; p <= jc->ports[i].last && !is_full(t); p++)
 			add_port(t, (uint16_t)p);
+}
+
+static void add_found_ports(const struct enforcer_source *s, uint16_t jail, struct port_taker *t)
+{
+	if (s->elsewhere != (t->space != NULL) || s->space != t->space)
+		return;
+	for (size_t k = 0; k < s->conf->njails; k++)
+		if (s->conf->jails[k] == jail)
+			for (unsigned p = 0; p < s->ports.count; p++)
+				add_port(t, s->ports.port[p].number);
+}
+
+static void add_own_ports(const struct enforcer *e, uint16_t jail, struct port_taker *t)
+{
+	const struct jail_conf *jc = &e->conf->jails[jail];
+
+	if (jc->nports && names_ports_in(e, jail, t))
+		add_named_ports(jc, t);
 	if (!jc->port_auto)
 		return;
-	for (size_t i = 0; i < e->nsources; i++) {
-		const struct enforcer_source *s = &e->sources[i];
+	for (size_t i = 0; i < e->nsources; i++)
+		add_found_ports(&e->sources[i], jail, t);
+}
 
-		for (size_t k = 0; k < s->conf->njails; k++)
-			if (s->conf->jails[k] == jail)
-				for (unsigned p = 0; p < s->ports.count; p++)
-					add_port(t, s->ports.port[p].number);
-	}
+/* A jail for every port (fail2ban's 0:65535) says nothing about where a service listens. */
+static bool lends_ports(const struct jail_conf *jc)
+{
+	return !conf_borrows_ports(jc) && conf_count_ports(jc) <= CONF_SCOPE_PORTS;
+}
+
+static void add_ports_of(const struct enforcer *e, uint16_t jail, struct port_taker *t)
+{
+	add_own_ports(e, jail, t);
+	if (!conf_borrows_ports(&e->conf->jails[jail]))
+		return;
+	for (size_t i = 0; i < e->conf->njails; i++)
+		if (lends_ports(&e->conf->jails[i]))
+			add_own_ports(e, (uint16_t)i, t);
 }
 
 /* A ban by hand or from the kernel protects every port that some jail protects. */
-static struct portset ports_after(const struct enforcer *e, uint16_t jail, size_t skip)
+static struct portset take_ports(const struct enforcer *e, uint16_t jail, struct port_taker t)
 {
-	struct port_taker t = {.skip = skip};
-
 	if (jail < e->conf->njails) {
 		add_ports_of(e, jail, &t);
 		return t.set;
@@ -82,16 +169,45 @@ static struct portset ports_after(const struct enforcer *e, uint16_t jail, size_
 	return t.set;
 }
 
-/* Where a scope = port ban drops; none: not known, or more than a ban can name. */
+struct portset requests_ports(const struct enforcer *e, uint16_t jail, const struct space *space)
+{
+	return take_ports(e, jail, (struct port_taker){.space = space, .certainty = PLACE_ASKED});
+}
+
+static bool is_elsewhere(const struct enforcer *e, uint16_t jail)
+{
+	for (size_t i = 0; i < e->nsources; i++)
+		if (e->sources[i].elsewhere && requests_is_of_source(e, &e->sources[i], jail))
+			return true;
+	return false;
+}
+
+/* Where a scope = port ban drops; none: not known, or more than a ban can name. The drop comes
+ * before DNAT: of a service in another namespace the port is another one there. */
 static struct portset scope_ports(const struct enforcer *e, uint16_t jail)
 {
-	struct portset ports = ports_after(e, jail, PORTSET_MAX);
+	struct port_taker t = {.skip = PORTSET_MAX, .certainty = PLACE_LIKELY};
+	struct portset ports = take_ports(e, jail, t);
 
-	if (ports.count)
-		ports.count = 0;
-	else
-		ports = ports_after(e, jail, 0);
-	return ports;
+	if (ports.count || is_elsewhere(e, jail))
+		return (struct portset){0};
+	t.skip = 0;
+	return take_ports(e, jail, t);
+}
+
+static void say_scope(struct enforcer *e, uint16_t jail)
+{
+	for (size_t i = 0; i < e->nsources; i++) {
+		struct enforcer_source *s = &e->sources[i];
+
+		if (!s->elsewhere || s->scope_said || !requests_is_of_source(e, s, jail))
+			continue;
+		s->scope_said = true;
+		log_notice("enforcer",
+			   "%s: its service lives in another network namespace, and its port on "
+			   "this host is not known: bans with scope = port drop everywhere",
+			   s->name);
+	}
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -173,6 +289,11 @@ static void on_element(void *ctx, enum firewall_element what, const struct infor
 	send_results(e);
 }
 
+static void on_bell(void *ctx, int port)
+{
+	watches_ring(ctx, port);
+}
+
 static void on_repaired(void *ctx, uint32_t bans, uint32_t pid, const char *name)
 {
 	struct enforcer *e = ctx;
@@ -222,18 +343,83 @@ static void on_kill_done(void *ctx, int error)
 	enforcer_say_health(e);
 }
 
+struct reaper_hooks requests_kill_hooks(struct enforcer *e)
+{
+	return (struct reaper_hooks){
+		.ctx = e, .spare = spare, .killed = on_killed, .done = on_kill_done};
+}
+
+static void kill_in(struct enforcer *e, struct reaper *reaper, const struct space *space,
+		    const struct addr *prefix, uint16_t jail)
+{
+	for (size_t taken = 0; taken < KILL_PORTS_MAX; taken += PORTSET_MAX) {
+		struct port_taker t = {.skip = taken, .space = space, .certainty = PLACE_SURE};
+		struct portset ports = take_ports(e, jail, t);
+
+		if (!ports.count)
+			return;
+		if (reaper_add(reaper, prefix, &ports) == 0)
+			e->kill_queued = true;
+	}
+}
+
+/* Ports that the configuration names are not killed on before it is known where. */
+static bool must_wait(const struct enforcer *e, uint16_t jail)
+{
+	for (size_t i = 0; i < e->nsources; i++) {
+		const struct enforcer_source *s = &e->sources[i];
+
+		if (s->elsewhere || place_is_known(s, PLACE_SURE))
+			continue;
+		for (size_t k = 0; k < s->conf->njails; k++)
+			if (e->conf->jails[s->conf->jails[k]].nports &&
+			    (jail >= e->conf->njails || requests_is_of_source(e, s, jail)))
+				return true;
+	}
+	return false;
+}
+
+static void defer(struct enforcer *e, const struct addr *prefix, uint16_t jail)
+{
+	if (e->ndeferred == ENFORCER_DEFERRED)
+		e->deferred_all = true;
+	else
+		e->deferred[e->ndeferred++] = (struct enforcer_deferred){*prefix, jail};
+	e->look_up_queued = true;
+}
+
 static void kill_peer(struct enforcer *e, const struct addr *prefix, uint16_t jail)
 {
 	if (!e->reaper)
 		return;
-	for (size_t taken = 0; taken < KILL_PORTS_MAX; taken += PORTSET_MAX) {
-		struct portset ports = ports_after(e, jail, taken);
+	kill_in(e, e->reaper, NULL, prefix, jail);
+	for (size_t i = 0; i < e->nspaces; i++)
+		kill_in(e, e->spaces[i]->reaper, e->spaces[i], prefix, jail);
+	if (must_wait(e, jail))
+		defer(e, prefix, jail);
+}
 
-		if (!ports.count)
-			return;
-		if (reaper_add(e->reaper, prefix, &ports) == 0)
-			e->kill_queued = true;
-	}
+/* Of a ban that is in force; where its jail kills at all. */
+static void kill_banned(struct enforcer *e, const struct inforce_ban *b)
+{
+	if (b->jail >= e->conf->njails || e->conf->jails[b->jail].kill)
+		kill_peer(e, &b->addr, b->jail);
+}
+
+void requests_place_known(struct enforcer *e)
+{
+	static struct enforcer_deferred waited[ENFORCER_DEFERRED];
+	uint32_t n = e->ndeferred, cursor = UINT32_MAX;
+	bool all = e->deferred_all;
+	struct inforce_ban *b;
+
+	memcpy(waited, e->deferred, n * sizeof waited[0]);
+	e->ndeferred = 0;
+	e->deferred_all = false;
+	for (uint32_t i = 0; i < n; i++)
+		kill_peer(e, &waited[i].addr, waited[i].jail);
+	while (all && (b = inforce_prev(&e->inforce, &cursor, clock_now().mono_ns)))
+		kill_banned(e, b);
 }
 
 /* --- bans ------------------------------------------------------------------------------------- */
@@ -338,6 +524,7 @@ static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now
 		ports = scope_ports(e, b->jail);
 		if (!ports.count)
 			drop_everywhere(e, &entry, now.mono_ns);
+		say_scope(e, b->jail);
 	}
 	r = firewall_ban(e->firewall, &entry, ports.count ? &ports : NULL, now);
 	if (r < 0) {
@@ -351,22 +538,89 @@ static void ban(struct enforcer *e, const struct protocol_ban *b, struct now now
 	e->work_queued = true;
 }
 
+/* The host of a log line lies in what is to be banned. */
+static bool host_is_honest(const struct protocol_ban *b)
+{
+	return !b->host.family ||
+	       (b->host.plen == addr_bits(&b->host) && addr_contains(&b->addr, &b->host));
+}
+
+static void refuse_forged(struct enforcer *e, const struct protocol_ban *b,
+			  const struct witness_word *word)
+{
+	struct protocol_ban reply = *b;
+
+	reply.result = ERROR_REFUSED;
+	reply.reason = word->reason;
+	reply.connections =
+		word->connections < UINT32_MAX ? (uint32_t)word->connections : UINT32_MAX;
+	answer(e, &reply);
+}
+
+static void hear_and_ban(struct enforcer *e, const struct protocol_ban *bans, uint32_t count)
+{
+	static struct witness_word words[PROTOCOL_BATCH];
+	struct now now = clock_now();
+
+	witness_hear(e, bans, count, words);
+	for (uint32_t i = 0; i < count; i++) {
+		if (words[i].reason)
+			refuse_forged(e, &bans[i], &words[i]);
+		else
+			ban(e, &bans[i], now);
+	}
+}
+
+#define HELD_MOST 65536u
+
+/* False when there is no room: then it is heard as it is. */
+static bool hold(struct enforcer *e, const struct protocol_ban *b)
+{
+	struct protocol_ban *grown;
+
+	if (e->settled || !b->host.family || e->nheld == HELD_MOST)
+		return false;
+	if (e->nheld == e->held_room) {
+		grown = realloc(e->held, (e->held_room ? 2 * e->held_room : 256) * sizeof *grown);
+		if (!grown)
+			return false;
+		e->held = grown;
+		e->held_room = e->held_room ? 2 * e->held_room : 256;
+	}
+	e->held[e->nheld++] = *b;
+	return true;
+}
+
+void requests_hear_held(struct enforcer *e)
+{
+	struct protocol_ban *held = e->held;
+	uint32_t n = e->nheld;
+
+	e->held = NULL;
+	e->nheld = e->held_room = 0;
+	for (uint32_t at = 0; at < n; at += PROTOCOL_BATCH)
+		hear_and_ban(e, held + at, n - at < PROTOCOL_BATCH ? n - at : PROTOCOL_BATCH);
+	free(held);
+}
+
 static void on_ban(void *ctx, const void *entries, uint32_t count, int *fds)
 {
+	static struct protocol_ban wanted[PROTOCOL_BATCH];
 	struct enforcer *e = ctx;
 	const struct protocol_ban *b = entries;
-	struct now now = clock_now();
+	uint32_t n = 0;
 
 	(void)fds;
 	for (uint32_t i = 0; i < count; i++) {
-		struct protocol_ban wanted = current(e, &b[i]);
-
-		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_KILL | PROTOCOL_BAN_SCOPE_PORT)) {
+		wanted[n] = current(e, &b[i]);
+		if (!ban_is_honest(e, &b[i], PROTOCOL_BAN_KILL | PROTOCOL_BAN_SCOPE_PORT) ||
+		    !host_is_honest(&b[i])) {
 			enforcer_engine_broke_rules(e);
 			return;
 		}
-		ban(e, &wanted, now);
+		n += !hold(e, &wanted[n]);
 	}
+	hear_and_ban(e, wanted, n);
 }
 
 int requests_ban_by_force(struct enforcer *e, struct protocol_ban *b)
@@ -422,6 +676,23 @@ static void on_unban(void *ctx, const void *entries, uint32_t count, int *fds)
 	e->work_queued = true;
 }
 
+/* It dropped on ports that are known no longer: now everywhere. */
+static bool widen_scope(struct enforcer *e, const struct inforce_ban *b,
+			const struct portset *before, struct now now)
+{
+	const struct inforce_ban old = *b;
+	struct inforce_ban fresh = *b;
+
+	if (!(old.flags & INFORCE_SCOPE_PORT) || !is_elsewhere(e, old.jail))
+		return false;
+	fresh.flags = 0;
+	drop_everywhere(e, &fresh, now.mono_ns);
+	if (firewall_ban(e->firewall, &fresh, NULL, now) < 0)
+		return false;
+	firewall_unban(e->firewall, &old.addr, old.flags, before->count ? before : NULL, now);
+	return true;
+}
+
 /* The ports of a scope = port ban are those of now; true when it had others. */
 static bool move_scope(struct enforcer *e, const struct inforce_ban *b, struct now now)
 {
@@ -430,45 +701,39 @@ static bool move_scope(struct enforcer *e, const struct inforce_ban *b, struct n
 	struct inforce_ban fresh = *b;
 	struct portset before = {0};
 
-	if (!ports.count || b->flags & INFORCE_FORCED)
-		return false;
-	fresh.flags = INFORCE_SCOPE_PORT;
-	if (b == inforce_get(&e->inforce, &b->addr, fresh.flags, &ports, now.mono_ns))
+	if (b->flags & INFORCE_FORCED)
 		return false;
 	if (old.ports)
 		before = *inforce_ports_of(&e->inforce, b);
+	if (!ports.count)
+		return widen_scope(e, b, &before, now);
+	fresh.flags = INFORCE_SCOPE_PORT;
+	if (b == inforce_get(&e->inforce, &b->addr, fresh.flags, &ports, now.mono_ns))
+		return false;
 	if (firewall_ban(e->firewall, &fresh, &ports, now) < 0)
 		return false;
 	firewall_unban(e->firewall, &old.addr, old.flags, before.count ? &before : NULL, now);
 	return true;
 }
 
-static bool is_of_source(const struct source_conf *s, uint16_t jail)
-{
-	for (size_t k = 0; k < s->njails; k++)
-		if (s->jails[k] == jail)
-			return true;
-	return false;
-}
-
 /* Bans with scope = port move to the ports of now, and all that hold connections there lose them.
  */
 void requests_ports_known(struct enforcer *e, size_t source)
 {
-	const struct source_conf *s = e->sources[source].conf;
 	struct now now = clock_now();
 	uint32_t cursor = UINT32_MAX;
 	struct inforce_ban *b;
 
+	watches_ports(e);
 	while ((b = inforce_prev(&e->inforce, &cursor, now.mono_ns))) {
 		const struct inforce_ban copy = *b;
-		bool ours = is_of_source(s, copy.jail);
+		bool ours = requests_is_of_source(e, &e->sources[source], copy.jail);
 
 		if (ours && e->firewall && e->conf->jails[copy.jail].scope_port &&
 		    move_scope(e, b, now))
 			e->work_queued = true;
-		if (copy.jail >= e->conf->njails || (ours && e->conf->jails[copy.jail].kill))
-			kill_peer(e, &copy.addr, copy.jail);
+		if (ours || copy.jail >= e->conf->njails)
+			kill_banned(e, &copy);
 	}
 }
 
@@ -483,6 +748,8 @@ void requests_flush(struct enforcer *e)
 	if (e->kill_queued) {
 		e->kill_queued = false;
 		reaper_run(e->reaper);
+		for (size_t i = 0; i < e->nspaces; i++)
+			reaper_run(e->spaces[i]->reaper);
 	}
 	if (e->look_up_queued) {
 		e->look_up_queued = false;
@@ -519,10 +786,10 @@ int requests_firewall_open(struct enforcer *e, struct error *err)
 		.hooks = {.ctx = e,
 			  .result = on_result,
 			  .element = on_element,
-			  .repaired = on_repaired},
+			  .repaired = on_repaired,
+			  .bell = on_bell},
 	};
-	const struct reaper_hooks hooks = {
-		.ctx = e, .spare = spare, .killed = on_killed, .done = on_kill_done};
+	const struct reaper_hooks hooks = requests_kill_hooks(e);
 	int r;
 
 	r = firewall_open(&options, clock_now(), &e->firewall, err);
@@ -591,8 +858,13 @@ static void on_open(void *ctx, const void *entries, uint32_t count, int *fds)
 	done.count = counted.files;
 	done.left_out = counted.left_out;
 	channel_send(e->engine.channel, PROTOCOL_OPENED, &done, 1, -1);
-	if (!job.first)
+	e->sources[o->source].tried = true;
+	if (!job.first) {
 		service_look_up(e, o->source, CLOCK_SECOND_NS);
+	} else {
+		requests_place_known(e);
+		watches_ports(e);
+	}
 }
 
 static void on_inotify(void *ctx, const void *entries, uint32_t count, int *fds)
@@ -733,6 +1005,25 @@ static void on_run(void *ctx, const void *entries, uint32_t count, int *fds)
 	e->runner_dropped++;
 }
 
+static void on_seen(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	const struct protocol_sighting *s = entries;
+
+	(void)count;
+	(void)fds;
+	if (s->addr.family != ADDR_IPV4 && s->addr.family != ADDR_IPV6)
+		enforcer_engine_broke_rules(ctx);
+	else
+		witness_tell(ctx, s);
+}
+
+static void on_look(void *ctx, const void *entries, uint32_t count, int *fds)
+{
+	(void)count;
+	(void)fds;
+	watches_look(ctx, ((const struct protocol_ping *)entries)->serial);
+}
+
 static void on_sync(void *ctx, const void *entries, uint32_t count, int *fds)
 {
 	struct enforcer *e = ctx;
@@ -787,6 +1078,7 @@ static void on_reload_taken(void *ctx, const void *entries, uint32_t count, int 
 	(void)count;
 	(void)fds;
 	enforcer_forget_conf(ctx);
+	watches_afresh(ctx); /* what was found meanwhile was told to nobody */
 }
 
 #define ROW(type, entry, most, fds_least, fds_most)                                                \
@@ -800,6 +1092,8 @@ static void on_reload_taken(void *ctx, const void *entries, uint32_t count, int 
 #define HANDLER_UNBAN on_unban
 #define HANDLER_SYNC on_sync
 #define HANDLER_COUNTERS on_counters
+#define HANDLER_LOOK on_look
+#define HANDLER_SEEN on_seen
 #define HANDLER_RUN on_run
 #define HANDLER_RELOAD on_reload
 #define HANDLER_RELOAD_TAKEN on_reload_taken

@@ -42,7 +42,8 @@
 	X(RUNNER_UNBAN, "unban")                                                                   \
 	X(RUNNER_START, "start")                                                                   \
 	X(RUNNER_STOP, "stop")                                                                     \
-	X(RUNNER_CHECK, "check")
+	X(RUNNER_CHECK, "check")                                                                   \
+	X(RUNNER_EXHAUSTION, "exhaustion")
 
 /* X(enumerator, variable, meaning). Numbers are decimal, times in seconds. */
 #define RUNNER_KEY_TABLE(X)                                                                        \

@@ -7,6 +7,9 @@
  * A port that becomes known is followed by a kill for every ban that is in force. An ssh peer that
  * turns out to be banned is unbanned at once. Without an answer nothing is killed and nothing is
  * lost.
+ *
+ * Jails that name their ports are asked about as well: not for the ports, but for the network
+ * namespace in which these are meant.
  */
 #include "daemon/base/escape.h"
 #include "daemon/base/hostaddr.h"
@@ -15,79 +18,70 @@
 #include "daemon/sockets/prober.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define SSH_TOKEN UINT32_MAX
 /* A token: generation of the list of sources, number of the source. */
 #define TOKEN_SOURCES 65536u
-/* After a ban, ports found longer ago are looked up again. */
+/* After a ban, ports found longer ago are looked up again; places, and ports in other namespaces,
+ * where it takes a process of its own. */
 #define PORTS_OLD_NS (10 * CLOCK_SECOND_NS)
+#define PLACE_OLD_NS (60 * CLOCK_SECOND_NS)
 #define ASK_AT_MOST_NS CLOCK_SECOND_NS /* of one source, whatever happens */
 #define UTMP "/var/run/utmp"
 
-/* --- the prober process ----------------------------------------------------------------------- */
-
-struct question_message {
-	struct message_head head;
-	struct prober_question question;
-};
-
-struct answer_message {
-	struct message_head head;
-	struct prober_answer answer;
-};
-
-/* One question at a time, until the enforcer is gone. */
-int service_prober_run(void *arg, int fd)
-{
-	struct pollfd ready = {.fd = fd, .events = POLLIN};
-	struct question_message in;
-	static struct answer_message out;
-
-	(void)arg;
-	for (;;) {
-		ssize_t n;
-
-		if (poll(&ready, 1, -1) < 0 && errno != EINTR)
-			return 4;
-		n = recv(fd, &in, sizeof in, MSG_DONTWAIT);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return 0;
-		if (n != (ssize_t)sizeof in)
-			continue;
-		out.head = (struct message_head){SERVICE_PROBER_ASK, 1};
-		prober_handle(&in.question, &out.answer);
-		malloc_trim(0); /* a look at all of /proc takes megabytes, for a moment */
-		if (send(fd, &out, sizeof out, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-			return 0;
-	}
-}
+/* --- questions ----------------------------------------------------------------------------------
+ */
 
 static void ask(struct enforcer *e, const struct prober_question *q)
 {
-	if (!e->prober.channel || channel_send(e->prober.channel, SERVICE_PROBER_ASK, q, 1, -1) < 0)
+	if (!e->prober.channel || channel_send(e->prober.channel, PROBER_ASK, q, 1, -1) < 0)
 		return;
 	e->prober_pending++;
 }
 
 /* --- protected ports -------------------------------------------------------------------------- */
 
-static bool wants_ports(const struct enforcer *e, const struct enforcer_source *s)
+static bool are_borrowed(const struct conf *conf)
 {
+	for (size_t i = 0; i < conf->njails; i++)
+		if (conf_borrows_ports(&conf->jails[i]))
+			return true;
+	return false;
+}
+
+/* Something depends on where the writer is, or on which ports. */
+static bool is_wanted(const struct enforcer *e, const struct enforcer_source *s)
+{
+	bool borrowed = are_borrowed(e->conf);
+
 	for (size_t i = 0; i < s->conf->njails; i++) {
 		const struct jail_conf *j = &e->conf->jails[s->conf->jails[i]];
 
-		if (j->port_auto && (j->kill || j->scope_port))
+		if (j->kill || j->scope_port || borrowed || j->backend == BACKEND_SOCKETS)
 			return true;
 	}
 	return false;
+}
+
+bool service_asks_ports(const struct enforcer *e, const struct enforcer_source *s)
+{
+	for (size_t i = 0; i < s->conf->njails; i++)
+		if (e->conf->jails[s->conf->jails[i]].port_auto)
+			return true;
+	return false;
+}
+
+bool service_is_watched(const struct enforcer *e, const struct enforcer_source *s)
+{
+	for (size_t i = 0; i < s->conf->njails; i++)
+		if (e->conf->jails[s->conf->jails[i]].backend == BACKEND_SOCKETS)
+			return true;
+	return are_borrowed(e->conf);
 }
 
 static void add_proxies(const struct enforcer *e, const struct enforcer_source *s,
@@ -106,38 +100,73 @@ static uint32_t token_of(const struct enforcer *e, uint32_t source)
 	return e->generation * TOKEN_SOURCES + source;
 }
 
+struct enforcer_source *service_source(struct enforcer *e, uint32_t token)
+{
+	uint32_t source = token % TOKEN_SOURCES;
+
+	return source < e->nsources && token == token_of(e, source) ? &e->sources[source] : NULL;
+}
+
+void service_question(const struct enforcer *e, size_t source, struct prober_question *ret_q)
+{
+	const struct enforcer_source *s = &e->sources[source];
+
+	*ret_q = (struct prober_question){.kind = PROBER_LISTENER,
+					  .token = token_of(e, (uint32_t)source),
+					  .dev = s->dev,
+					  .ino = s->ino};
+	add_proxies(e, s, ret_q);
+}
+
 void service_look_up(struct enforcer *e, size_t source, int64_t min_age_ns)
 {
 	struct enforcer_source *s = &e->sources[source];
-	struct prober_question q = {.kind = PROBER_LISTENER,
-				    .token = token_of(e, (uint32_t)source)};
 	int64_t now_ns = clock_now().mono_ns;
+	struct prober_question q;
 
-	if (!s->opened || !wants_ports(e, s) ||
-	    (s->asked && now_ns - s->asked_mono_ns < min_age_ns))
+	if (!s->opened || !is_wanted(e, s) || (s->asked && now_ns - s->asked_mono_ns < min_age_ns))
 		return;
-	s->asked = true;
+	s->asked = s->waiting = true;
 	s->asked_mono_ns = now_ns;
-	q.dev = s->dev;
-	q.ino = s->ino;
-	add_proxies(e, s, &q);
+	service_question(e, source, &q);
 	ask(e, &q);
+}
+
+void service_look_again(struct enforcer *e)
+{
+	for (size_t i = 0; i < e->nsources; i++)
+		if (e->sources[i].waiting)
+			service_look_up(e, i, 0);
+}
+
+/* After a ban: so old may be what is known of a source. */
+static int64_t old_ns(const struct enforcer *e, const struct enforcer_source *s)
+{
+	bool lives = s->found && owner_alive(&s->last);
+
+	if (!enter_writer_lives(s))
+		return lives ? PORTS_OLD_NS : ASK_AT_MOST_NS;
+	if (s->elsewhere)
+		return lives || !s->space ? PLACE_OLD_NS : ASK_AT_MOST_NS;
+	if (!service_asks_ports(e, s))
+		return PLACE_OLD_NS;
+	return lives ? PORTS_OLD_NS : ASK_AT_MOST_NS;
 }
 
 void service_look_up_missing(struct enforcer *e)
 {
 	for (size_t i = 0; i < e->nsources; i++)
-		service_look_up(e, i,
-				e->sources[i].found && owner_alive(&e->sources[i].last)
-					? PORTS_OLD_NS
-					: ASK_AT_MOST_NS);
+		service_look_up(e, i, old_ns(e, &e->sources[i]));
 	service_ssh_peers(e, PORTS_OLD_NS / 2);
 }
 
 static void tell_service(struct enforcer *e, uint32_t source, const struct owner *o)
 {
-	struct protocol_service m = {
-		.source = source, .result = (int32_t)o->result, .pid = o->pid, .nports = o->nports};
+	struct protocol_service m = {.source = source,
+				     .result = (int32_t)o->result,
+				     .pid = o->pid,
+				     .netns = o->netns,
+				     .nports = o->nports};
 
 	_Static_assert(PROTOCOL_PORTS_MAX == OWNER_PORTS_MAX, "one limit of ports");
 	memcpy(m.ports, o->ports, sizeof m.ports);
@@ -146,25 +175,97 @@ static void tell_service(struct enforcer *e, uint32_t source, const struct owner
 		channel_send(e->engine.channel, PROTOCOL_SERVICE, &m, 1, -1);
 }
 
-static void take_owner(struct enforcer *e, uint32_t token, const struct owner *o)
+/* Ports that a jail names itself are shown by that jail, unless they are somewhere else. */
+static bool is_told(const struct enforcer *e, const struct enforcer_source *s)
 {
-	uint32_t source = token % TOKEN_SOURCES;
-	struct portset fresh = {0};
-	struct enforcer_source *s;
+	return s->last.text[0] && (s->elsewhere || service_asks_ports(e, s));
+}
 
-	if (source >= e->nsources || token != token_of(e, source))
-		return; /* asked before a reload, when the number meant another source */
-	s = &e->sources[source];
+/* True when they are others now. A service that is just restarting listens on nothing: its old
+ * ports stay protected. */
+static bool take_ports(struct enforcer_source *s, const struct owner *o)
+{
+	struct portset fresh = {0};
+
 	for (unsigned i = 0; i < o->nports && i < PORTSET_MAX; i++)
 		fresh.port[fresh.count++] = (struct port){o->ports[i], IPPROTO_TCP};
+	if (!s->found || portset_same(&fresh, &s->ports))
+		return false;
+	s->ports = fresh;
+	return true;
+}
+
+void service_settle(struct enforcer *e, size_t source, const struct owner *o, bool elsewhere,
+		    struct space *space)
+{
+	struct enforcer_source *s = &e->sources[source];
+	bool moved = elsewhere != s->elsewhere || space != s->space;
+	bool changed;
+
+	s->waiting = false;
+	s->answered = true;
+	s->answered_mono_ns = clock_now().mono_ns;
 	s->found = o->result == OWNER_FOUND;
 	s->last = *o;
-	tell_service(e, source, o);
-	/* A service that is just restarting listens on nothing: its old ports stay protected. */
-	if (!s->found || portset_same(&fresh, &s->ports))
+	s->elsewhere = elsewhere;
+	s->space = space;
+	if (moved)
+		s->ports.count = 0;
+	changed = take_ports(s, o) || moved;
+	s->lost = s->lost && elsewhere && !s->found && (!space || service_asks_ports(e, s));
+	if (is_told(e, s))
+		tell_service(e, (uint32_t)source, o);
+	enter_sweep(e);
+	service_ignore_spaces(e);
+	requests_place_known(e);
+	if (changed)
+		requests_ports_known(e, source);
+	else
+		watches_ports(e);
+}
+
+/* Nobody was seen writing the log of a service that lives elsewhere: it has ended, or it will be
+ * found again. Its ports are not taken for ports of this namespace. */
+static void not_seen(struct enforcer *e, size_t source, const struct owner *o)
+{
+	struct enforcer_source *s = &e->sources[source];
+
+	s->waiting = false;
+	if (enter_writer_lives(s))
 		return;
-	s->ports = fresh;
-	requests_ports_known(e, source);
+	s->lost = true;
+	service_settle(e, source, o, true, NULL);
+}
+
+static void take_owner(struct enforcer *e, uint32_t token, const struct owner *o)
+{
+	struct enforcer_source *s = service_source(e, token);
+	size_t source = token % TOKEN_SOURCES;
+
+	if (!s)
+		return; /* asked before a reload, when the number meant another source */
+	if (o->result == OWNER_OTHER_NAMESPACE) {
+		enter_begin(e, source, o);
+	} else if (s->elsewhere && !o->writer_pid) {
+		not_seen(e, source, o);
+	} else {
+		enter_guard(e, s, o);
+		service_settle(e, source, o, false, NULL);
+	}
+}
+
+/* What cannot be looked at is taken as it is named: see owner.h for what comes from that. */
+static void take_failure(struct enforcer *e, uint32_t token)
+{
+	struct enforcer_source *s = service_source(e, token);
+
+	if (!s)
+		return;
+	s->waiting = false;
+	s->answered = true;
+	s->answered_mono_ns = clock_now().mono_ns;
+	requests_place_known(e);
+	watches_ports(e);
 }
 
 /* --- administrators' ssh peers ---------------------------------------------------------------- */
@@ -278,22 +379,56 @@ static void on_answer(void *ctx, const void *entries, uint32_t count, int *fds)
 	(void)count;
 	(void)fds;
 	e->prober_pending--;
-	if (a->error)
+	if (a->error) {
 		log_warning("prober", "cannot look at processes and sockets: %s",
 			    error_name(a->error));
-	else if (a->kind == PROBER_SSHPEERS)
+		take_failure(e, a->token);
+	} else if (a->kind == PROBER_SSHPEERS) {
 		take_ssh(e, &a->ssh);
-	else
+	} else {
 		take_owner(e, a->token, &a->owner);
+	}
 	requests_flush(e);
 }
 
-const struct message_type service_prober_questions[SERVICE_PROBER_TYPES] = {
-	{"QUESTION", sizeof(struct prober_question), 1, 1, 0, 0, NULL}};
-const struct message_type service_prober_answers[SERVICE_PROBER_TYPES] = {
-	{"ANSWER", sizeof(struct prober_answer), 1, 1, 0, 0, on_answer}};
+#define HANDLER_ASK on_answer
+#define HANDLER_CENSUS watches_report
+#define HANDLER_OFFENCES watches_offences
+#define HANDLER_CUTS watches_cuts
+#define QUESTION(type, entry, most_fds, ...)                                                       \
+	[PROBER_##type] = {#type, sizeof(entry), 1, 1, 0, most_fds, NULL},
+#define ANSWER(type, question, most_fds, entry, most)                                              \
+	[PROBER_##type] = {#type, sizeof(entry), 1, most, 0, 0, HANDLER_##type},
+const struct message_type service_prober_questions[] = {PROBER_MESSAGES(QUESTION)};
+const struct message_type service_prober_answers[] = {PROBER_MESSAGES(ANSWER)};
 
 /* --- the ignore list -------------------------------------------------------------------------- */
+
+/* Own addresses of the namespaces that a jail protects. */
+static void add_own_of(const struct enforcer *e, uint16_t jail, struct netlist *list)
+{
+	for (size_t i = 0; i < e->nsources; i++) {
+		const struct enforcer_source *s = &e->sources[i];
+
+		for (size_t k = 0;
+		     s->space && requests_is_of_source(e, s, jail) && k < s->space->own.count; k++)
+			netlist_add(list, &s->space->own.nets[k]);
+	}
+}
+
+void service_ignore_spaces(struct enforcer *e)
+{
+	for (size_t i = 0; i < e->conf->njails; i++) {
+		struct netlist list = {0};
+
+		add_own_of(e, (uint16_t)i, &list);
+		netlist_seal(&list);
+		if (ignore_replace(e->ignore, IGNORE_OWN, (uint32_t)i, &list) < 0)
+			log_error("enforcer", "out of memory: the addresses of other network "
+					      "namespaces are not on the ignore list");
+		netlist_free(&list);
+	}
+}
 
 int service_ignore_configured(struct enforcer *e, struct error *err)
 {
@@ -305,6 +440,7 @@ int service_ignore_configured(struct enforcer *e, struct error *err)
 		    ignore_replace(e->ignore, IGNORE_PROXY, i, &j->trusted_proxy) < 0)
 			return error_set(err, -ENOMEM, "out of memory");
 	}
+	service_ignore_spaces(e);
 	update_keep(e);
 	return 0;
 }
@@ -334,7 +470,7 @@ void service_tell_engine(struct enforcer *e)
 	tell_list(e, IGNORE_GATEWAY);
 	tell_list(e, IGNORE_SSH);
 	for (uint32_t i = 0; i < e->nsources; i++)
-		if (e->sources[i].last.text[0])
+		if (is_told(e, &e->sources[i]))
 			tell_service(e, i, &e->sources[i].last);
 }
 
@@ -367,6 +503,8 @@ static void on_address_change(struct ev_loop *loop, ev_io *w, int revents)
 	tell_list(e, IGNORE_OWN);
 	tell_list(e, IGNORE_GATEWAY);
 	update_keep(e);
+	if (e->nspaces)
+		watches_ports(e);
 }
 
 static void on_utmp_change(struct ev_loop *loop, ev_io *w, int revents)

@@ -67,16 +67,17 @@ static void note(struct engine *e, enum evidence_verdict verdict, const struct a
 static void note_line(struct engine *e, enum evidence_verdict verdict,
 		      const struct detector_offence *o, int64_t value)
 {
-	const struct evidence_record r = {
-		.time_s = o->time_s,
-		.noted_s = clock_wall_s(clock_now()),
-		.value = value,
-		.offset = o->offset,
-		.file = o->file->path_index < e->npaths ? o->file->path_index : EVIDENCE_NO_FILE,
-		.rule = o->rule,
-		.addr = o->prefix,
-		.jail = o->jail,
-		.verdict = (uint8_t)verdict};
+	const struct evidence_record r = {.time_s = o->time_s,
+					  .noted_s = clock_wall_s(clock_now()),
+					  .value = value,
+					  .offset = o->offset,
+					  .file = o->file && o->file->path_index < e->npaths
+							  ? o->file->path_index
+							  : EVIDENCE_NO_FILE,
+					  .rule = o->rule,
+					  .addr = o->prefix,
+					  .jail = o->jail,
+					  .verdict = (uint8_t)verdict};
 
 	evidence_add(e->evidence, &r, o->line);
 }
@@ -139,12 +140,12 @@ static bool jail_drops(const struct engine *e, uint16_t jail)
 }
 
 /* The kernel's element ends with the latest ban of this prefix. */
-static void queue(struct engine *e, const struct ban *b)
+static struct protocol_ban message_of(const struct engine *e, const struct ban *b)
 {
-	struct resume_head *h = e->resume.head;
 	enum bans_scope scope = b->scope_port ? BANS_SCOPE_PORT : BANS_SCOPE_ALL;
 	int64_t mono_ns = clock_now().mono_ns;
-	const struct protocol_ban p = {
+
+	return (struct protocol_ban){
 		.addr = b->addr,
 		.jail = b->jail,
 		.source = b->source,
@@ -153,14 +154,55 @@ static void queue(struct engine *e, const struct ban *b)
 		.remaining_ms = remaining_ms(bans_end(e->bans, &b->addr, scope), mono_ns),
 		.since_wall_s = b->since_wall_s,
 	};
+}
+
+static void queue_message(struct engine *e, const struct protocol_ban *p)
+{
+	struct resume_head *h = e->resume.head;
 
 	/* In a burst the enforcer starts on the first bans while the next are found. */
 	if (h->outbox_count - h->outbox_sent >= BURST_BANS || h->outbox_count == RESUME_OUTBOX)
 		banlist_flush(e);
 	if (h->outbox_count < RESUME_OUTBOX)
-		h->outbox[h->outbox_count++] = p;
+		h->outbox[h->outbox_count++] = *p;
 	else /* the enforcer is far behind: the channel's own queue holds it */
-		channel_send(e->channel, PROTOCOL_BAN, &p, 1, -1);
+		channel_send(e->channel, PROTOCOL_BAN, p, 1, -1);
+}
+
+static void queue(struct engine *e, const struct ban *b)
+{
+	const struct protocol_ban p = message_of(e, b);
+
+	queue_message(e, &p);
+}
+
+/* With what the log says of the host, for the enforcer to compare with what the kernel saw. */
+static void queue_for_witness(struct engine *e, const struct ban *b,
+			      const struct detector_offence *o)
+{
+	struct protocol_ban p = message_of(e, b);
+	struct tally_entry said = tally_of(e->tally, &o->host, o->jail, clock_wall_s(clock_now()));
+
+	p.host = o->host;
+	p.lines = said.lines;
+	p.offences = said.disputed + o->count;
+	p.needed = e->conf->jails[o->jail].rules[o->rule].maxretry;
+	queue_message(e, &p);
+}
+
+/* What a ban means to others, said when it is sure: a forged one must run no command. */
+static void announce(struct engine *e, struct ban *b)
+{
+	if (b->announced)
+		return;
+	b->announced = true;
+	note(e, EVIDENCE_BANNED, &b->addr, b->jail, b->rule,
+	     b->until_wall_s == CLOCK_FOREVER ? -1 : b->until_wall_s - b->since_wall_s,
+	     b->reason ? b->reason : "");
+	detector_banned(e->detector, b->jail, &b->addr, b->since_wall_s, b->until_wall_s);
+	say(e, "Ban", b);
+	if (b->jail < e->conf->njails)
+		commands_run(e, b, RUNNER_BAN);
 }
 
 /* --- hooks of the detector -------------------------------------------------------------------- */
@@ -212,7 +254,7 @@ void banlist_ban(void *ctx, const struct detector_offence *o, int64_t duration_s
 	int64_t until_s = duration_s == CLOCK_FOREVER ? CLOCK_FOREVER : since_s + duration_s;
 	struct ban b = {.addr = o->prefix,
 			.jail = o->jail,
-			.source = BAN_LOG,
+			.source = o->file ? BAN_LOG : BAN_SOCKETS,
 			.scope_port = e->conf->jails[o->jail].scope_port,
 			.since_wall_s = since_s,
 			.until_wall_s = until_s,
@@ -231,15 +273,12 @@ void banlist_ban(void *ctx, const struct detector_offence *o, int64_t duration_s
 		b.end_mono_ns = now.mono_ns + (until_s - now_s) * CLOCK_SECOND_NS;
 	entered = enter(e, &b);
 	/* Into the outbox first: what comes behind it may be missing when we are killed here. */
-	if (entered && jail_drops(e, o->jail))
+	if (entered && jail_drops(e, o->jail) && o->file)
+		queue_for_witness(e, entered, o);
+	else if (entered && jail_drops(e, o->jail))
 		queue(e, entered);
-	detector_banned(e->detector, o->jail, &o->prefix, since_s, until_s);
-	note(e, EVIDENCE_BANNED, &o->prefix, o->jail, o->rule,
-	     duration_s == CLOCK_FOREVER ? -1 : duration_s, "");
-	if (!entered)
-		return;
-	say(e, "Ban", entered);
-	commands_run(e, entered, RUNNER_BAN);
+	if (entered && !jail_drops(e, o->jail))
+		announce(e, entered);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -322,7 +361,7 @@ static struct ban *restore(struct engine *e, const struct protocol_ban *p, const
 	if (bans_add(e->bans, &b, &entered) == BANS_FULL)
 		return NULL;
 	if (entered)
-		entered->confirmed = true;
+		entered->confirmed = entered->announced = true;
 	banlist_arm(e);
 	return entered;
 }
@@ -344,10 +383,48 @@ void banlist_forced(struct engine *e, const struct protocol_ban *p)
 		note(e, EVIDENCE_BANNED, &p->addr, p->jail, 0, -1, "by force");
 }
 
+/* Why the witness speaks against a ban. */
+static const char *unwitnessed(const struct protocol_ban *p, char *buf, size_t size)
+{
+	if (p->reason == PROTOCOL_REASON_UNSEEN)
+		return "forged: the kernel has not seen it on the service's port (behind a proxy: "
+		       "witness = no)";
+	if (p->reason == PROTOCOL_REASON_NO_RECORD)
+		return "witness = yes, but the service's port is not known";
+	snprintf(buf, size, "forged: the log names it %u times, it connected %u times", p->lines,
+		 p->connections);
+	return buf;
+}
+
+static void refused_by_witness(struct engine *e, const struct protocol_ban *p)
+{
+	char addr[ADDR_STRLEN], buf[128];
+	const char *why = unwitnessed(p, buf, sizeof buf);
+	const struct ban *b = bans_find(e->bans, &p->addr, p->jail);
+	int64_t now_ns = clock_now().mono_ns;
+
+	e->resume.head->counters.refused++;
+	e->resume.head->counters.unwitnessed++;
+	if (p->reason == PROTOCOL_REASON_FORGED)
+		tally_dispute(e->tally, &p->host, p->jail, p->needed, clock_wall_s(clock_now()));
+	if (log_gate_open(&e->witness_gate, now_ns, 10, 60))
+		log_notice("jail", "[%s] %s is not banned: %s", banlist_jail_name(e, p->jail),
+			   addr_format(&p->addr, addr), why);
+	note(e, EVIDENCE_REFUSED, &p->addr, p->jail, b ? b->rule : 0, p->reason, why);
+	if (!b || b->announced) /* a ban by hand may have come in its place */
+		return;
+	e->resume.head->counters.bans--;
+	bans_remove(e->bans, &p->addr, p->jail);
+}
+
 static void refused(struct engine *e, const struct protocol_ban *p)
 {
 	char addr[ADDR_STRLEN];
 
+	if (p->reason > PROTOCOL_REASON_BY_HAND) {
+		refused_by_witness(e, p);
+		return;
+	}
 	if (p->reason == PROTOCOL_REASON_BY_HAND) {
 		note(e, EVIDENCE_UNBANNED, &p->addr, p->jail, 0, 0, "deleted with nft by hand");
 		detector_forget(e->detector, &p->addr);
@@ -443,10 +520,12 @@ void banlist_result(struct engine *e, const struct protocol_ban *p)
 	if (p->result < 0 && log_gate_open(&e->error_gate, clock_now().mono_ns, 3, 60))
 		log_error("firewall", "%s is not in the kernel yet: %s; it is tried again",
 			  addr_format(&p->addr, addr), error_name(p->result));
-	if (b)
+	if (b) {
 		b->confirmed = p->result == 0;
-	else if (p->result == 0 && p->remaining_ms) /* sent by the engine before this one */
+		announce(e, b);
+	} else if (p->result == 0 && p->remaining_ms) { /* sent by the engine before this one */
 		restore(e, p, "unknown (engine restarted)");
+	}
 }
 
 void banlist_killed(struct engine *e, const struct protocol_killed *k)
@@ -540,12 +619,8 @@ static int ban_by_hand(struct engine *e, const struct control_ban *c, struct con
 		snprintf(r->text, sizeof r->text, "the ban list is full");
 		return -ENFILE;
 	}
-	detector_banned(e->detector, b.jail, &b.addr, b.since_wall_s, b.until_wall_s);
-	note(e, EVIDENCE_BANNED, &b.addr, b.jail, 0, duration_s == CLOCK_FOREVER ? -1 : duration_s,
-	     b.reason);
-	say(e, "Ban", entered);
 	queue(e, entered);
-	commands_run(e, entered, RUNNER_BAN);
+	announce(e, entered);
 	return 0;
 }
 

@@ -93,7 +93,7 @@ void commands_run(struct engine *e, const struct ban *b, enum runner_event event
 		return;
 	j = &e->conf->jails[b->jail];
 	for (size_t i = 0; i < j->nactions; i++) {
-		if (j->actions[i].kind != ACTION_COMMAND)
+		if (j->actions[i].kind != ACTION_COMMAND || j->actions[i].only_exhaustion)
 			continue;
 		if (!v.n) {
 			put(&v, RUNNER_ADDR, slice_str(addr_format(&b->addr, addr)));

@@ -13,10 +13,11 @@
 #include <sys/random.h>
 
 struct rule {
-	struct filter *filter;
+	struct filter *filter; /* NULL: a sockets jail's, it reads no lines */
 	const char *distinct;
 	unsigned ledger_rule;
 	bool has_partner;
+	bool perconnection; /* each line is a connection of its own */
 };
 
 struct jail {
@@ -87,6 +88,7 @@ void detector_sizes(const struct conf *conf, size_t *ret_ledger_bytes, size_t *r
 	free(rules);
 }
 
+/* NULL for the rule of a sockets jail, which has no expressions. */
 static int compile(const struct filter_conf *fc, struct filter **ret_filter, struct error *err)
 {
 	const struct filter_spec spec = {
@@ -103,7 +105,8 @@ static int compile(const struct filter_conf *fc, struct filter **ret_filter, str
 		.maxlines = fc->maxlines,
 	};
 
-	return filter_new(&spec, ret_filter, err);
+	*ret_filter = NULL;
+	return fc->nfail ? filter_new(&spec, ret_filter, err) : 0;
 }
 
 void detector_check(const struct conf *conf, struct conf_errors *errs)
@@ -157,6 +160,7 @@ static int set_up_jail(struct jail *j, const struct jail_conf *jc, unsigned *led
 		j->nrules++;
 		rule->distinct = jc->rules[k].distinct;
 		rule->has_partner = jc->rules[k].filter.npartner > 0;
+		rule->perconnection = jc->rules[k].filter.perconnection;
 		rule->ledger_rule = (*ledger_rule)++;
 		if (jc->rules[k].findtime_s > j->findtime_s)
 			j->findtime_s = jc->rules[k].findtime_s;
@@ -278,6 +282,23 @@ static bool any_pair(const struct detector_file *file)
 	return false;
 }
 
+static bool looks_like_partner(const struct detector *d, const uint16_t *jails, size_t njails,
+			       struct slice line)
+{
+	struct addr addr;
+	struct slice code;
+
+	for (size_t i = 0; i < njails; i++) {
+		const struct jail *j = &d->jails[jails[i]];
+
+		for (size_t k = 0; k < j->nrules; k++)
+			if (j->rules[k].has_partner &&
+			    filter_partner(j->rules[k].filter, line, &addr, &code))
+				return true;
+	}
+	return false;
+}
+
 static bool is_partner(struct detector *d, struct detector_file *file, const uint16_t *jails,
 		       size_t njails, struct slice line)
 {
@@ -313,6 +334,8 @@ struct in_hand {
 	uint64_t offset;
 	int64_t now_s, mono_ns;
 	bool tailing, backlog;
+	bool names;   /* who begins a line is counted, */
+	bool counted; /* also this one */
 	bool paired;
 };
 
@@ -407,7 +430,7 @@ static void offence(struct detector *d, uint16_t jail, uint16_t rule, const stru
 
 		value = (uint32_t)hash_bytes(&d->seed, v.p, v.n);
 	}
-	if (d->hooks->counting) {
+	if (d->hooks->counting && in->file) {
 		before = ledger_count(&d->ledger, r->ledger_rule, &o.prefix, time_s);
 		again = d->hooks->counting(d->ctx, &o, before);
 	}
@@ -421,8 +444,19 @@ static void offence(struct detector *d, uint16_t jail, uint16_t rule, const stru
 		decide(d, j, &o,
 		       ledger_add(&d->ledger, r->ledger_rule, &o.prefix, time_s, value, &o.count));
 	}
-	if (d->hooks->counted)
+	if (d->hooks->counted && in->file)
 		d->hooks->counted(d->ctx);
+}
+
+void detector_connection(struct detector *d, uint16_t jail, const struct addr *host,
+			 struct slice text, struct now now)
+{
+	const struct in_hand in = {
+		.line = text, .now_s = clock_wall_s(now), .mono_ns = now.mono_ns, .tailing = true};
+	const struct filter_match m = {.addr = *host, .has_addr = true};
+
+	d->jails[jail].counts.matched++;
+	offence(d, jail, 0, &in, &m, in.now_s);
 }
 
 static void apply_rule(struct detector *d, uint16_t jail, uint16_t rule, struct in_hand *in)
@@ -431,6 +465,8 @@ static void apply_rule(struct detector *d, uint16_t jail, uint16_t rule, struct 
 	struct filter_match m;
 	int64_t time_s;
 
+	if (!j->rules[rule].filter)
+		return;
 	filter_line(j->rules[rule].filter, in->line, in->now_s, &m);
 	if (m.verdict != FILTER_FAIL)
 		return;
@@ -443,6 +479,8 @@ static void apply_rule(struct detector *d, uint16_t jail, uint16_t rule, struct 
 	if (j->rules[rule].has_partner && !in->paired && filter_field(&m, "code").n) {
 		remember_pair(d, in->file, &m, time_s);
 		in->paired = true;
+		if (in->counted)
+			d->hooks->owes(d->ctx, &m.addr);
 	}
 	offence(d, jail, rule, in, &m, time_s);
 }
@@ -461,14 +499,45 @@ static void crash_if_asked(struct slice line)
 }
 #endif
 
+/* Is a line a connection in this log? Then who it names is counted, see jail/tally.h. */
+static bool counts_names(const struct detector *d, const uint16_t *jails, size_t njails)
+{
+	for (size_t i = 0; d->hooks->named && i < njails; i++)
+		for (size_t k = 0; k < d->jails[jails[i]].nrules; k++)
+			if (d->jails[jails[i]].rules[k].perconnection)
+				return true;
+	return false;
+}
+
+/* The second line of a bad request is none of its own. A server with many threads may write it so
+ * late that it is not remembered with the file any more; what its address owes still tells. */
+static void count_name(struct detector *d, const uint16_t *jails, size_t njails, struct slice line,
+		       bool partner)
+{
+	struct slice name = slice_head(line, slice_find(slice_head(line, ADDR_STRLEN), ' '));
+	struct addr host;
+
+	if (addr_parse(name, &host) < 0)
+		return;
+	if (!partner && d->hooks->owed(d->ctx, &host))
+		partner = looks_like_partner(d, jails, njails, line);
+	d->hooks->named(d->ctx, &host, partner);
+}
+
 static void one_line(struct detector *d, const uint16_t *jails, size_t njails, struct in_hand *in)
 {
+	bool partner;
+
 	if (d->hooks->line_begins)
 		d->hooks->line_begins(d->ctx, in->file, in->offset);
 	if (d->hooks->skip_line && d->hooks->skip_line(d->ctx, in->file, in->offset, in->line))
 		return;
 	crash_if_asked(in->line);
-	if (is_partner(d, in->file, jails, njails, in->line))
+	partner = is_partner(d, in->file, jails, njails, in->line);
+	in->counted = in->names && !in->backlog;
+	if (in->counted)
+		count_name(d, jails, njails, in->line, partner);
+	if (partner)
 		return;
 	for (size_t i = 0; i < njails; i++)
 		for (size_t k = 0; k < d->jails[jails[i]].nrules; k++)
@@ -481,7 +550,8 @@ void detector_block(struct detector *d, struct detector_file *file, const uint16
 	struct in_hand in = {.file = file,
 			     .now_s = clock_wall_s(now),
 			     .mono_ns = now.mono_ns,
-			     .tailing = tailing};
+			     .tailing = tailing,
+			     .names = tailing && counts_names(d, jails, njails)};
 
 	while (text.n) {
 		size_t end = slice_find(text, '\n');
@@ -557,10 +627,12 @@ bool detector_date(struct detector *d, const uint16_t *jails, size_t njails, str
 		   int64_t now_s, int64_t *ret_time_s)
 {
 	for (size_t i = 0; i < njails; i++)
-		for (size_t k = 0; k < d->jails[jails[i]].nrules; k++)
-			if (filter_date(d->jails[jails[i]].rules[k].filter, line, now_s,
-					ret_time_s))
+		for (size_t k = 0; k < d->jails[jails[i]].nrules; k++) {
+			struct filter *f = d->jails[jails[i]].rules[k].filter;
+
+			if (f && filter_date(f, line, now_s, ret_time_s))
 				return true;
+		}
 	return false;
 }
 
@@ -619,5 +691,8 @@ const struct ledger_stats *detector_ledger_stats(struct detector *d)
 const struct filter_stats *detector_filter_stats(const struct detector *d, uint16_t jail,
 						 uint16_t rule)
 {
-	return filter_stats(d->jails[jail].rules[rule].filter);
+	static const struct filter_stats none;
+	const struct filter *f = d->jails[jail].rules[rule].filter;
+
+	return f ? filter_stats(f) : &none;
 }

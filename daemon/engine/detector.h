@@ -63,9 +63,9 @@ struct detector_offence {
 	int64_t time_s;
 	unsigned count; /* offences in the window, this one included */
 	struct slice line;
-	const struct detector_file *file;
-	uint64_t offset; /* of the line in its file */
-	uint64_t number; /* of the line since the start, from 1 */
+	const struct detector_file *file; /* NULL: a connection's, `line` says what it did */
+	uint64_t offset;                  /* of the line in its file */
+	uint64_t number;                  /* of the line since the start, from 1 */
 };
 
 /* Of an offence of a line that an engine before had in hand when it was killed. */
@@ -97,6 +97,12 @@ struct detector_hooks {
 	enum detector_again (*counting)(void *ctx, const struct detector_offence *o,
 					unsigned before);
 	void (*counted)(void *ctx);
+	/* Live lines of logs with `perconnection`, see jail/tally.h; all three or none. A line
+	 * begins with this address; `partner`: it is the second one of a bad request. A second one
+	 * will come. Is one to come? */
+	void (*named)(void *ctx, const struct addr *host, bool partner);
+	void (*owes)(void *ctx, const struct addr *host);
+	bool (*owed)(void *ctx, const struct addr *host);
 };
 
 /* Regions for the pointer-free tables; see ledger.h and growth.h. */
@@ -122,6 +128,10 @@ int detector_new(const struct conf *conf, const struct detector_memory *memory, 
 void detector_block(struct detector *d, struct detector_file *file, const uint16_t *jails,
 		    size_t njails, struct slice text, uint64_t offset, struct now now,
 		    bool tailing);
+
+/* An offence of a connection, in a sockets jail; `text` is what `why` shows. */
+void detector_connection(struct detector *d, uint16_t jail, const struct addr *host,
+			 struct slice text, struct now now);
 
 /* Compiles every filter of the configuration and throws it away: all errors, for `tailband -t`. */
 void detector_check(const struct conf *conf, struct conf_errors *errs);

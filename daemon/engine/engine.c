@@ -123,6 +123,30 @@ static void take_SERVICE(struct engine *e, const struct protocol_service *s, int
 	e->sources[s->source].service = *s;
 }
 
+static void take_OFFENCE(struct engine *e, const struct protocol_offence *o, int *fds)
+{
+	(void)fds;
+	sockets_offence(e, o);
+}
+
+static void take_CENSUS(struct engine *e, const struct protocol_census *c, int *fds)
+{
+	(void)fds;
+	sockets_census(e, c);
+}
+
+static void take_SIGHTED(struct engine *e, const struct protocol_sighting *s, int *fds)
+{
+	(void)fds;
+	sockets_sighted(e, s);
+}
+
+static void take_LOOKED(struct engine *e, const struct protocol_ping *p, int *fds)
+{
+	(void)fds;
+	sockets_looked(e, p->serial);
+}
+
 static void take_list(struct engine *e, enum ignore_reason reason)
 {
 	struct netlist *list = &e->ignore_coming[reason];
@@ -236,7 +260,10 @@ static const struct detector_hooks detector_hooks = {.offence = banlist_offence,
 						     .line_begins = lines_begins,
 						     .skip_line = lines_skip,
 						     .counting = lines_counting,
-						     .counted = lines_counted};
+						     .counted = lines_counted,
+						     .named = lines_named,
+						     .owes = lines_owes,
+						     .owed = lines_owed};
 
 int engine_make_detector(struct engine *e, const struct conf *conf, const struct resume *resume,
 			 struct detector **ret_detector, struct error *err)
@@ -331,7 +358,9 @@ static int open_tables(struct engine *e, struct error *err)
 	e->bans = bans_new(e->conf->maxbans);
 	e->ignore = ignore_new();
 	e->evidence = evidence_new(EVIDENCE_RECORDS, e->conf->dbmaxmatches);
-	if (!e->bans || !e->ignore || !e->evidence || engine_ignore_configured(e, e->conf) < 0)
+	e->tally = tally_new(TALLY_RECORDS);
+	if (!e->bans || !e->ignore || !e->evidence || !e->tally ||
+	    engine_ignore_configured(e, e->conf) < 0)
 		return error_set(err, -ENOMEM, "out of memory");
 	return engine_make_detector(e, e->conf, &e->resume, &e->detector, err);
 }
@@ -360,6 +389,7 @@ static void close_all(struct engine *e)
 	detector_free(e->detector);
 	bans_free(e->bans);
 	evidence_free(e->evidence);
+	tally_free(e->tally);
 	ignore_free(e->ignore);
 	for (int i = 0; i < IGNORE_NREASONS; i++)
 		netlist_free(&e->ignore_coming[i]);

@@ -175,6 +175,27 @@ bool lines_skip(void *ctx, const struct detector_file *file, uint64_t offset, st
 	return true;
 }
 
+void lines_named(void *ctx, const struct addr *host, bool partner)
+{
+	struct engine *e = ctx;
+
+	tally_line(e->tally, host, partner, e->last_wall_s);
+}
+
+void lines_owes(void *ctx, const struct addr *host)
+{
+	struct engine *e = ctx;
+
+	tally_owe(e->tally, host, e->last_wall_s);
+}
+
+bool lines_owed(void *ctx, const struct addr *host)
+{
+	const struct engine *e = ctx;
+
+	return tally_owed(e->tally, host, e->last_wall_s);
+}
+
 void lines_notice(void *ctx, const struct detector_file *file, const char *text)
 {
 	(void)ctx;
@@ -203,7 +224,7 @@ static bool date_of(void *ctx, struct slice line, int64_t *ret_s)
 	const struct date_search *search = ctx;
 
 	return detector_date(search->s->engine->detector, search->s->conf->jails,
-			     search->s->conf->njails, line, search->now_s, ret_s);
+			     search->s->conf->nreaders, line, search->now_s, ret_s);
 }
 
 /* Where the engine before stopped; else the first line within findtime; else the end. */
@@ -213,7 +234,7 @@ static int64_t on_start(void *ctx, struct source *source, const char *path,
 	struct engine_source *s = ctx;
 	struct date_search search = {s, clock_wall_s(clock_now())};
 	int64_t findtime_s =
-		detector_findtime(s->engine->detector, s->conf->jails, s->conf->njails);
+		detector_findtime(s->engine->detector, s->conf->jails, s->conf->nreaders);
 	struct engine_file *f;
 	int64_t offset;
 	bool known;
@@ -235,6 +256,15 @@ static int64_t on_start(void *ctx, struct source *source, const char *path,
 	return offset;
 }
 
+/* EMFILE of whatever call; the address beside it belongs to an innocent client, so it names nobody.
+ */
+static bool says_exhausted(struct slice text)
+{
+	static const char words[] = "Too many open files";
+
+	return memmem(text.p, text.n, words, sizeof words - 1) != NULL;
+}
+
 static void on_lines(void *ctx, struct source *source, const char *path, struct source_file_id id,
 		     const struct source_block *block)
 {
@@ -254,8 +284,11 @@ static void on_lines(void *ctx, struct source *source, const char *path, struct 
 		f->row->backlog_end = f->detector.backlog_end = 0;
 		f->has_skips = false;
 	}
-	detector_block(e->detector, &f->detector, s->conf->jails, s->conf->njails, block->text,
-		       block->offset, now, true);
+	if (e->has_sockets_jail && says_exhausted(block->text))
+		sockets_exhausted(e);
+	if (s->conf->nreaders)
+		detector_block(e->detector, &f->detector, s->conf->jails, s->conf->nreaders,
+			       block->text, block->offset, now, true);
 	resume_done(&e->resume, f->row, block->end);
 	if (!source_busy(source))
 		s->busy_since_ns = 0;
@@ -373,6 +406,7 @@ int lines_open(struct engine *e, struct error *err)
 {
 	struct source_conf *list = sources_list(e->conf, &e->list, &e->nsources);
 
+	e->has_sockets_jail = sockets_watched(e);
 	e->generation++;
 	if (watch_fd() < 0) {
 		int r = share_inotify(e, err);

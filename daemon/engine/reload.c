@@ -172,6 +172,7 @@ static int put_in_force(struct engine *e, int fd, struct error *err)
 	e->detector = detector;
 	e->conf = e->own_conf = e->next_conf;
 	e->next_conf = NULL;
+	e->ncensuses = 0; /* they had the old numbers */
 	engine_ignore_configured(e, e->conf);
 	view_set_up(e);
 	banlist_arm(e);

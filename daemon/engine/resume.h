@@ -46,7 +46,7 @@ struct resume_step {
 
 struct resume_counters {
 	uint64_t lines_read, bytes_read, poison_lines;
-	uint64_t bans, unbans, kills, refused, offences;
+	uint64_t bans, unbans, kills, refused, unwitnessed, offences;
 };
 
 struct resume_head {

@@ -6,6 +6,7 @@
  *   lines.c     from sources to the detector; positions; guilty lines
  *   banlist.c   decisions to the enforcer and its answers back; bans by hand; ends
  *   commands.c  command actions of bans
+ *   sockets.c   offences of connections, the last census of each sockets jail
  *   view.c      what `status`, `banned` and `why` read
  *   reload.c    a new configuration, all or nothing
  *   detector.c  from a line to a decision (also for `tailban replay`)
@@ -23,10 +24,14 @@
 #include "daemon/engine/resume.h"
 #include "daemon/enforcer/protocol.h"
 #include "daemon/enforcer/runner.h"
+#include "daemon/jail/tally.h"
 #include "daemon/source/source.h"
 
 #include <ev.h>
 
+#define ENGINE_CENSUSES                                                                            \
+	16u                /* of sockets jails and namespaces; as many as the prober has watches   \
+			    */
 #define ENGINE_PATHS 1024u /* names of log files in the evidence */
 
 struct engine;
@@ -61,6 +66,14 @@ struct engine_order {
 	void *arg;
 };
 
+/* A `why` that waits for what the kernel saw. */
+struct engine_sight {
+	struct engine_sight *next;
+	uint64_t serial;
+	void (*done)(void *arg, const struct control_sighting *sighting);
+	void *arg;
+};
+
 struct engine_waiter {
 	struct engine_waiter *next;
 	void (*done)(void *arg);
@@ -91,6 +104,7 @@ struct engine {
 	struct bans *bans;
 	struct ignore *ignore;
 	struct evidence *evidence;
+	struct tally *tally;
 	struct netlist ignore_coming[IGNORE_NREASONS];
 	const char *paths[ENGINE_PATHS];
 	uint32_t npaths;
@@ -101,9 +115,18 @@ struct engine {
 	struct engine_order *orders;
 	struct engine_waiter *counter_waiters;
 	uint64_t counters_serial;
+	struct protocol_census censuses[ENGINE_CENSUSES];
+	uint32_t ncensuses;
+	struct engine_waiter *look_waiters;
+	uint64_t look_serial;
+	struct engine_sight *sights;
+	uint64_t sight_serial;
+	bool has_sockets_jail;
+	int64_t exhausted_ns; /* "Too many open files" was read last */
+	uint64_t exhausted;
 	struct protocol_health health;
 	struct protocol_repaired repaired;
-	struct log_gate full_gate, error_gate, unban_gate;
+	struct log_gate full_gate, error_gate, unban_gate, witness_gate;
 	struct protocol_ban unbans[PROTOCOL_BATCH];
 	uint32_t nunbans;
 
@@ -132,6 +155,9 @@ void lines_begins(void *ctx, const struct detector_file *file, uint64_t offset);
 bool lines_skip(void *ctx, const struct detector_file *file, uint64_t offset, struct slice line);
 enum detector_again lines_counting(void *ctx, const struct detector_offence *o, unsigned before);
 void lines_counted(void *ctx);
+void lines_named(void *ctx, const struct addr *host, bool partner);
+void lines_owes(void *ctx, const struct addr *host);
+bool lines_owed(void *ctx, const struct addr *host);
 void lines_notice(void *ctx, const struct detector_file *file, const char *text);
 
 /* banlist.c */
@@ -155,6 +181,17 @@ const char *banlist_reason(const struct engine *e, const struct ban *b, char *bu
 
 /* commands.c */
 void commands_run(struct engine *e, const struct ban *b, enum runner_event event);
+
+/* sockets.c */
+void sockets_offence(struct engine *e, const struct protocol_offence *o);
+void sockets_census(struct engine *e, const struct protocol_census *c);
+bool sockets_watched(const struct engine *e); /* is there a sockets jail? */
+void sockets_exhausted(struct engine *e);
+void sockets_look(void *ctx, void (*done)(void *arg), void *arg); /* a fresh census of each */
+void sockets_sight(void *ctx, const struct addr *a,
+		   void (*done)(void *arg, const struct control_sighting *sighting), void *arg);
+void sockets_sighted(struct engine *e, const struct protocol_sighting *s);
+void sockets_looked(struct engine *e, uint64_t serial);
 
 /* view.c */
 void view_set_up(struct engine *e);

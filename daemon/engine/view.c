@@ -90,7 +90,7 @@ static json_t *sources_json(const struct engine *e)
 		struct source_status st;
 		size_t at = 0;
 
-		while (source_next(e->sources[i].source, &at, &st))
+		while (e->sources[i].conf->nreaders && source_next(e->sources[i].source, &at, &st))
 			json_array_append_new(list, source_json(&st));
 	}
 	return list;
@@ -126,20 +126,59 @@ static json_t *limit_json(pid_t pid)
 	return found ? found : json_null();
 }
 
+/* The inode of another network namespace, as lsns(8) shows it; null: this one. */
+static json_t *netns_json(uint64_t netns)
+{
+	return netns ? number(netns) : json_null();
+}
+
 static void add_services(json_t *list, const struct engine_source *s)
 {
 	const struct protocol_service *v = &s->service;
 
 	if (!v->nports && v->text[0])
-		json_array_append_new(list, json_pack("{s:n, s:n, s:n, s:n, s:s, s:o}", "port",
-						      "pid", "descriptors", "limit", "log",
-						      s->conf->name, "text", text(v->text)));
+		json_array_append_new(list, json_pack("{s:n, s:n, s:n, s:n, s:o, s:s, s:o}", "port",
+						      "pid", "descriptors", "limit", "netns",
+						      netns_json(v->netns), "log", s->conf->name,
+						      "text", text(v->text)));
 	for (uint32_t p = 0; p < v->nports && p < PROTOCOL_PORTS_MAX; p++)
-		json_array_append_new(list, json_pack("{s:i, s:i, s:o, s:o, s:s, s:o}", "port",
-						      (int)v->ports[p], "pid", (int)v->pid,
-						      "descriptors", descriptors_json(v->pid),
-						      "limit", limit_json(v->pid), "log",
-						      s->conf->name, "text", text(v->text)));
+		json_array_append_new(list,
+				      json_pack("{s:i, s:i, s:o, s:o, s:o, s:s, s:o}", "port",
+						(int)v->ports[p], "pid", (int)v->pid, "descriptors",
+						descriptors_json(v->pid), "limit",
+						limit_json(v->pid), "netns", netns_json(v->netns),
+						"log", s->conf->name, "text", text(v->text)));
+}
+
+static bool has_port(json_t *list, uint16_t port, uint64_t netns)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+		if (json_integer_value(json_object_get(item, "port")) == port &&
+		    (uint64_t)json_integer_value(json_object_get(item, "netns")) == netns)
+			return true;
+	return false;
+}
+
+/* Ports that a sockets jail names by itself. */
+static void add_watched(json_t *list, const struct protocol_census *c)
+{
+	const struct census_report *r = &c->report;
+
+	for (uint16_t p = 0; p < c->nports; p++) {
+		if (has_port(list, c->ports[p], c->netns))
+			continue;
+		json_array_append_new(
+			list,
+			json_pack("{s:i, s:o, s:o, s:o, s:o, s:n, s:o}", "port", (int)c->ports[p],
+				  "pid", r->pid ? json_integer(r->pid) : json_null(), "descriptors",
+				  r->pid ? number(r->fds) : json_null(), "limit",
+				  r->pid ? number(r->soft) : json_null(), "netns",
+				  netns_json(c->netns), "log", "text",
+				  text(r->pid ? r->comm : "nobody listens there")));
+	}
 }
 
 static json_t *services_json(const struct engine *e)
@@ -148,6 +187,75 @@ static json_t *services_json(const struct engine *e)
 
 	for (size_t i = 0; i < e->nsources; i++)
 		add_services(list, &e->sources[i]);
+	for (uint32_t i = 0; i < e->ncensuses; i++)
+		add_watched(list, &e->censuses[i]);
+	return list;
+}
+
+static json_t *classes_json(const struct census_report *r)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < HELD_CLASSES; i++)
+		json_object_set_new(o, held_class_name((enum held_class)i), number(r->classes[i]));
+	return o;
+}
+
+static json_t *ports_json(const struct protocol_census *c)
+{
+	json_t *list = json_array();
+
+	for (uint16_t p = 0; p < c->nports; p++)
+		json_array_append_new(list, json_integer(c->ports[p]));
+	return list;
+}
+
+/* More handshakes under way than half of the room for accepted ones: a flood of SYNs. */
+static bool is_flooded(const struct census_report *r)
+{
+	return r->backlog && 2 * r->classes[HELD_HALF_OPEN] > r->backlog;
+}
+
+static json_t *census_json(const struct engine *e, const struct protocol_census *c)
+{
+	const struct census_report *r = &c->report;
+	json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "jail",
+			      e->conf->jails[c->jail].name, "ports", ports_json(c), "pid",
+			      r->pid ? json_integer(r->pid) : json_null(), "process", text(r->comm),
+			      "processes", number(r->processes), "descriptors", number(r->fds),
+			      "limit", number(r->soft), "hard_limit", number(r->hard));
+
+	json_object_set_new(o, "netns", netns_json(c->netns));
+	json_object_set_new(o, "used_percent", number(r->fill_permille / 10));
+	json_object_set_new(o, "short_limits", json_boolean(r->alarm));
+	json_object_set_new(o, "starved", json_boolean(r->starved));
+	json_object_set_new(o, "silent_ms", number(r->silent_ms));
+	json_object_set_new(o, "unanswered_ms", number(r->unanswered_ms));
+	json_object_set_new(o, "stalled_ms", number(r->stalled_ms));
+	json_object_set_new(o, "sockets", number(r->sockets));
+	json_object_set_new(o, "connections", classes_json(r));
+	json_object_set_new(o, "prefixes", number(r->prefixes));
+	json_object_set_new(o, "unaccepted", number(r->unaccepted));
+	json_object_set_new(o, "queue", number(r->queue));
+	json_object_set_new(o, "backlog", number(r->backlog));
+	json_object_set_new(o, "half_open_flood", json_boolean(is_flooded(r)));
+	json_object_set_new(o, "syncookies_sent", number(r->syncookies));
+	json_object_set_new(o, "listen_overflows", number(r->overflows));
+	json_object_set_new(o, "censuses", number(c->censuses));
+	json_object_set_new(o, "cost_us", number(r->cost_us));
+	json_object_set_new(o, "cut", number(c->cuts));
+	json_object_set_new(o, "polls", json_boolean(c->polls != 0));
+	json_object_set_new(o, "error", r->error ? text(error_name(r->error)) : json_null());
+	return o;
+}
+
+static json_t *censuses_json(const struct engine *e, uint16_t jail)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < e->ncensuses; i++)
+		if (jail == BANS_ANY_JAIL || jail == e->censuses[i].jail)
+			json_array_append_new(list, census_json(e, &e->censuses[i]));
 	return list;
 }
 
@@ -155,11 +263,11 @@ static json_t *health_json(const struct engine *e)
 {
 	const struct protocol_health *h = &e->health;
 
-	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "firewall",
+	return json_pack("{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "firewall",
 			 text(h->firewall), "kill", text(h->kill), "store",
 			 "none: evidence and history live in memory; after a restart the last "
 			 "findtime of each log is read again",
-			 "fleet", NOT_HERE, "witness", NOT_HERE, "privileges",
+			 "fleet", NOT_HERE, "witness", text(h->witness), "privileges",
 			 text(h->privileges[0] ? h->privileges : "ok"), "retries",
 			 number(h->retries), "set_full", number(h->set_full), "engine_crashes",
 			 number(h->engine_crashes), "repairs", number(e->repaired.times),
@@ -237,9 +345,12 @@ static json_t *status(void *ctx, struct now now)
 	json_object_set_new(o, "offences", number(c->offences));
 	json_object_set_new(o, "kills", number(c->kills));
 	json_object_set_new(o, "refused", number(c->refused));
+	json_object_set_new(o, "unwitnessed", number(c->unwitnessed));
 	json_object_set_new(o, "jails", jails_json(e));
 	json_object_set_new(o, "sources", sources_json(e));
 	json_object_set_new(o, "services", services_json(e));
+	json_object_set_new(o, "sockets", censuses_json(e, BANS_ANY_JAIL));
+	json_object_set_new(o, "out_of_descriptors_said", number(e->exhausted));
 	json_object_set_new(o, "memory", memory_json(e));
 	json_object_set_new(o, "health", health_json(e));
 	return o;
@@ -270,8 +381,11 @@ static json_t *counts_json(const struct detector_counts *c)
 			 number(c->bans));
 }
 
-static bool reads(const struct engine_source *s, uint16_t jail)
+/* Does the jail read this source, or protect the service behind it? */
+static bool has_to_do(const struct engine *e, const struct engine_source *s, uint16_t jail)
 {
+	if (conf_borrows_ports(&e->conf->jails[jail]))
+		return true;
 	for (size_t i = 0; i < s->conf->njails; i++)
 		if (s->conf->jails[i] == jail)
 			return true;
@@ -291,9 +405,9 @@ static json_t *jail_status(void *ctx, uint16_t jail, struct now now)
 		struct source_status st;
 		size_t at = 0;
 
-		if (!reads(&e->sources[i], jail))
+		if (!has_to_do(e, &e->sources[i], jail))
 			continue;
-		while (source_next(e->sources[i].source, &at, &st))
+		while (j->backend != BACKEND_SOCKETS && source_next(e->sources[i].source, &at, &st))
 			json_array_append_new(files, source_json(&st));
 		add_services(services, &e->sources[i]);
 	}
@@ -302,6 +416,8 @@ static json_t *jail_status(void *ctx, uint16_t jail, struct now now)
 		      j->scope_port ? "port" : "all", "rules", rules, "counts",
 		      counts_json(detector_counts(e->detector, jail)), "sources", files, "services",
 		      services);
+	if (j->backend == BACKEND_SOCKETS)
+		json_object_set_new(o, "sockets", censuses_json(e, jail));
 	return o;
 }
 
@@ -364,6 +480,8 @@ void view_set_up(struct engine *e)
 		.status = status,
 		.jail_status = jail_status,
 		.refresh_counters = refresh_counters,
+		.look = sockets_look,
+		.sight = sockets_sight,
 		.ban = banlist_order_bans,
 		.unban = banlist_order_unbans,
 		.reload = reload_start,

@@ -27,6 +27,7 @@ struct ban {
 	uint8_t source;  /* enum ban_source */
 	bool scope_port; /* the drop covers the jail's ports only */
 	bool confirmed;  /* the kernel has acknowledged it */
+	bool announced;  /* said, and its commands are under way */
 	int64_t since_wall_s;
 	int64_t until_wall_s; /* CLOCK_FOREVER = for ever */
 	int64_t end_mono_ns;  /* the same end for timers; CLOCK_FOREVER */

@@ -108,8 +108,10 @@ static void take_process(void *ctx, pid_t pid)
 	if (proc_info(pid, &task.info) < 0)
 		return;
 	task.nfds = (uint32_t)n;
-	task.other_netns =
-		proc_netns(pid, &dev, &ino) == 0 && (dev != r->netns_dev || ino != r->netns_ino);
+	if (proc_netns(pid, &dev, &ino) == 0) {
+		task.other_netns = dev != r->netns_dev || ino != r->netns_ino;
+		task.netns = ino;
+	}
 	h->tasks[h->ntasks++] = task;
 }
 

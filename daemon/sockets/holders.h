@@ -40,7 +40,8 @@ struct holder {
 	uint32_t nfds;
 	uint32_t first, count; /* its listeners: held[first] ... */
 	bool writes, other_netns;
-	uint8_t group; /* the caller's mark */
+	uint64_t netns; /* inode of its network namespace; 0: cannot be seen */
+	uint8_t group;  /* the caller's mark */
 };
 
 /* One direction of a connection; no padding, so ends are compared as bytes. */

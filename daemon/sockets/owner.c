@@ -486,14 +486,25 @@ static void say_candidates(struct search *s)
 	}
 }
 
-static enum owner_result no_listener(struct search *s, const struct holder *writer)
+static void take_writer(struct search *s, const struct holder *writer)
 {
 	s->o->writer_pid = writer->info.pid;
+	s->o->writer_start_time = writer->info.start_time;
+}
+
+static enum owner_result elsewhere(struct search *s, const struct holder *writer)
+{
+	take_writer(s, writer);
+	s->o->netns = writer->netns;
 	say_process(s, &writer->info);
-	if (writer->other_netns && !is_collector(writer)) {
-		say(s, " writes the log in another network namespace");
-		return OWNER_OTHER_NAMESPACE;
-	}
+	say(s, " writes the log in another network namespace");
+	return OWNER_OTHER_NAMESPACE;
+}
+
+static enum owner_result no_listener(struct search *s, const struct holder *writer)
+{
+	take_writer(s, writer);
+	say_process(s, &writer->info);
 	say(s, is_collector(writer) ? " writes the log for others"
 				    : " writes the log and has no TCP listener");
 	say_candidates(s);
@@ -544,16 +555,32 @@ static size_t choose_writers(struct search *s, const struct holder **ret_writer)
 			best = t;
 	}
 	if (best)
-		s->o->writer_pid = best->info.pid;
+		take_writer(s, best);
 	return serving;
+}
+
+/* A writer in another network namespace that may be the service there, or NULL. */
+static const struct holder *foreign_writer(struct search *s)
+{
+	for (size_t i = 0; i < s->h->ntasks; i++) {
+		const struct holder *t = &s->h->tasks[i];
+
+		if (t->writes && t->other_netns && !is_collector(t))
+			return t;
+	}
+	return NULL;
 }
 
 static int decide(struct search *s)
 {
-	const struct holder *writer;
+	const struct holder *writer, *foreign;
 
-	if (!choose_writers(s, &writer))
+	if (!choose_writers(s, &writer)) {
+		foreign = foreign_writer(s);
+		if (foreign)
+			return (int)elsewhere(s, foreign);
 		return (int)(writer ? no_listener(s, writer) : no_writer(s));
+	}
 	if (is_one_service(s, 0))
 		return settle(s);
 	say(s, "several unrelated processes write the log: ");

@@ -15,6 +15,9 @@
  * OWNER_HOPS_MAX deep. A listener that is reachable from outside stays in the list beside the
  * proxy's, since nothing keeps attackers from connecting to it directly.
  *
+ * A writer in another network namespace counts when none of this one listens:
+ * OWNER_OTHER_NAMESPACE. Its listeners cannot be seen from here; enterer.h asks there.
+ *
  * Programs that collect other programs' logs (tee, journald, docker, supervisors) are never the
  * service, even when they listen: OWNER_NO_LISTENER, and the text names who writes into their pipe,
  * who runs below them, and on which ports these listen. Named, not used.
@@ -57,6 +60,9 @@ struct owner {
 	 * itself. Ask again when connections have come (at the next offence, say). */
 	bool provisional;
 	pid_t writer_pid; /* a process that writes the log, 0: none */
+	uint64_t writer_start_time;
+	/* Inode of the network namespace of OWNER_OTHER_NAMESPACE, as lsns(8) shows it; else 0. */
+	uint64_t netns;
 	/* A sentence for status: "port 8001 of python3 (pid 123), which writes the log", or why
 	 * nothing was found, with the candidates by name. Printable. */
 	char text[256];

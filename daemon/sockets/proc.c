@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define PATH_BYTES 64
+#define GENERATIONS_MAX 64
 
 static void path_of(char path[static PATH_BYTES], pid_t pid, const char *name)
 {
@@ -85,6 +87,17 @@ bool proc_same(pid_t pid, uint64_t start_time)
 
 	return proc_info(pid, &info) == 0 && info.start_time == start_time && info.state != 'Z' &&
 	       info.state != 'X';
+}
+
+int proc_uid(pid_t pid, uint32_t *ret_uid)
+{
+	char buf[4096], *line;
+	ssize_t n = proc_read(pid, "status", buf, sizeof buf);
+
+	if (n < 0)
+		return (int)n;
+	line = strstr(buf, "\nUid:");
+	return line && sscanf(line, "\nUid: %*u %" SCNu32, ret_uid) == 1 ? 0 : -EPROTO;
 }
 
 int proc_netns(pid_t pid, uint64_t *ret_dev, uint64_t *ret_ino)
@@ -217,10 +230,139 @@ int proc_each_fd(proc_fd_callback *callback, void *ctx, struct proc_scan *scan)
 	return proc_each(fds_of, &each, scan);
 }
 
+int64_t proc_count_fds(pid_t pid)
+{
+	char path[PATH_BYTES];
+	struct dirent *entry;
+	int64_t n = 0;
+	DIR *dir;
+
+	path_of(path, pid, "fd");
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while (n < PROC_FDS_MAX && (entry = readdir(dir)))
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
 bool proc_fd_writes(const struct proc_fd *fd)
 {
 	struct stat st;
 
 	return fstatat(fd->dirfd, fd->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	       (st.st_mode & S_IWUSR);
+}
+
+static bool make_room(struct proc_family *family)
+{
+	size_t room = family->room ? 2 * family->room : 256;
+	struct proc_kin *kin;
+
+	if (family->count < family->room)
+		return true;
+	kin = reallocarray(family->kin, room, sizeof *kin);
+	if (!kin)
+		return false;
+	family->kin = kin;
+	family->room = room;
+	return true;
+}
+
+struct gathering {
+	struct proc_family *family;
+	int error;
+};
+
+static void gather(void *ctx, pid_t pid)
+{
+	struct gathering *g = ctx;
+	struct proc_info info;
+
+	if (g->error || proc_info(pid, &info) < 0)
+		return;
+	if (!make_room(g->family)) {
+		g->error = -ENOMEM;
+		return;
+	}
+	g->family->kin[g->family->count++] =
+		(struct proc_kin){.pid = pid, .ppid = info.ppid, .state = info.state};
+}
+
+static int by_pid(const void *a, const void *b)
+{
+	pid_t x = ((const struct proc_kin *)a)->pid, y = ((const struct proc_kin *)b)->pid;
+
+	return (x > y) - (x < y);
+}
+
+/* /proc lists them in this order already. */
+static void sort_kin(struct proc_family *family)
+{
+	size_t i = 1;
+
+	while (i < family->count && family->kin[i - 1].pid < family->kin[i].pid)
+		i++;
+	if (i < family->count)
+		qsort(family->kin, family->count, sizeof family->kin[0], by_pid);
+}
+
+int proc_family_read(struct proc_family *family)
+{
+	struct gathering g = {family, 0};
+	struct proc_scan scan = {0};
+	int r;
+
+	family->count = 0;
+	r = proc_each(gather, &g, &scan);
+	family->cut = scan.cut;
+	sort_kin(family);
+	return r < 0 ? r : g.error;
+}
+
+void proc_family_free(struct proc_family *family)
+{
+	free(family->kin);
+	*family = (struct proc_family){0};
+}
+
+struct proc_kin *proc_family_find(struct proc_family *family, pid_t pid)
+{
+	struct proc_kin key = {.pid = pid};
+
+	return family->count ? bsearch(&key, family->kin, family->count, sizeof key, by_pid) : NULL;
+}
+
+/* True when somebody was marked. */
+static bool mark_children(struct proc_family *family)
+{
+	bool changed = false;
+
+	for (size_t i = 0; i < family->count; i++) {
+		struct proc_kin *kin = &family->kin[i], *parent;
+
+		if (kin->marked)
+			continue;
+		parent = proc_family_find(family, kin->ppid);
+		kin->marked = parent && parent->marked;
+		changed |= kin->marked;
+	}
+	return changed;
+}
+
+/* A child has the higher pid, so one pass finds all, and the next one that there are no more; only
+ * where the numbers have wrapped around a generation takes a pass of its own. */
+void proc_family_mark(struct proc_family *family, const pid_t *pids, size_t npids)
+{
+	unsigned passes = 0;
+
+	for (size_t i = 0; i < npids; i++) {
+		struct proc_kin *kin = proc_family_find(family, pids[i]);
+
+		if (kin)
+			kin->marked = true;
+	}
+	while (mark_children(family) && ++passes < GENERATIONS_MAX)
+		;
 }

@@ -32,7 +32,7 @@ def account():
 
 @app.route("/slow")
 def slow():
-    time.sleep(min(float(request.args.get("seconds", "1")), 10.0))
+    time.sleep(min(float(request.args.get("seconds", "1")), 120.0))
     return "done\n"
 
 

@@ -4,7 +4,7 @@
 
     bench.py [--samples N] [--daemon PROGRAM] [--datadir DIR] [--programs DIR]
 
-bench_latency and bench_lines speak JSON; bench_firewall, where it is built, is run and shown as it is.
+bench_latency and bench_lines speak JSON; bench_record and, where it is built, bench_firewall are shown as they are.
 Ends with 1 when a ratio or a target is missed.
 """
 import argparse
@@ -74,6 +74,17 @@ def lines(args):
           f"`wc -l`: {r['wc_lines_per_s']:,} lines/s.")
 
 
+def record(args):
+    """Names of the layers and what they print are bench_record's."""
+    print("\nWhat the record of connections and the bells add:\n")
+    print(run(os.path.join(args.programs, "bench_record")), end="", flush=True)
+
+
+def census(args):
+    print("\nWhat a census of the sockets costs, CPU time:\n")
+    print(run(os.path.join(args.programs, "bench_census")), end="", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int, default=400)
@@ -85,6 +96,8 @@ def main():
           f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}\n", flush=True)
     fine = latency(args)
     lines(args)
+    record(args)
+    census(args)
     firewall = os.path.join(args.programs, "bench_firewall")
     if os.path.exists(firewall):
         print(flush=True)

@@ -240,6 +240,7 @@ static void connect_one(const struct lab *lab, struct lab_conn *c)
 {
 	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(c->client)};
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(LAB_PORT)};
+	char byte;
 
 	inet_pton(AF_INET, LAB_SERVER, &to.sin_addr);
 	c->client_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -249,6 +250,9 @@ static void connect_one(const struct lab *lab, struct lab_conn *c)
 	c->server_fd = accept4(lab->listener, NULL, NULL, SOCK_CLOEXEC);
 	if (c->server_fd < 0)
 		bench_die("accept: %s", strerror(errno));
+	/* Something said and read: who never spoke is not in the kernel's record. */
+	if (write(c->client_fd, "x", 1) != 1 || read(c->server_fd, &byte, 1) != 1)
+		bench_die("a client cannot speak: %s", strerror(errno));
 }
 
 void lab_connect(struct lab *lab, struct lab_conn *conns, size_t n)

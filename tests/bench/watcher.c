@@ -64,7 +64,7 @@ static int take_message(void *ctx, const struct nlmsghdr *nlh)
 	mnl_attr_for_each(a, nlh, sizeof(struct nfgenmsg))
 	{
 		if (mnl_attr_get_type(a) == NFTA_SET_ELEM_LIST_TABLE)
-			ours = !strcmp(mnl_attr_get_str(a), w->table);
+			ours = w->table && !strcmp(mnl_attr_get_str(a), w->table);
 		if (mnl_attr_get_type(a) == NFTA_SET_ELEM_LIST_ELEMENTS)
 			list = a;
 	}

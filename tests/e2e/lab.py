@@ -2,9 +2,10 @@
 """The end-to-end laboratory: network namespaces, a real Flask service, attackers, the daemon.
 
 A `Lab` owns three network namespaces that have no name and no link to the host: the server, the
-attackers (10.66.1.1 ... and fd66:1:0:1::1 ...) and the normal client (10.66.2.2, fd66:2::2). They
-are held by descriptors only, so they vanish with the last process in them, however a test ends.
-Every process that a Lab starts carries PDEATHSIG and is ended by `close`.
+attackers (10.66.1.1 ... and fd66:1:0:1::1 ..., and all of 10.70.0.0/16 for attacks from many
+addresses) and the normal client (10.66.2.2, fd66:2::2; other honest people have 10.71.0.0/16).
+They are held by descriptors only, so they vanish with the last process in them, however a test
+ends. Every process that a Lab starts carries PDEATHSIG and is ended by `close`.
 
 Environment: TAILBAN_BUILD (build directory), TAILBAN_DATADIR (source tree), E2E_SIZE=small|full.
 Needs root; `main` starts the test again under `unshare -Urn` when it is not root.
@@ -16,6 +17,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -30,6 +32,7 @@ SOURCE = os.path.abspath(os.environ.get("TAILBAN_DATADIR", os.path.join(HERE, ".
 BUILD = os.path.abspath(os.environ.get("TAILBAN_BUILD", os.path.join(SOURCE, "build")))
 PYTHON = "/usr/bin/python3"
 TRAFFIC = os.path.join(HERE, "traffic.py")
+HOLDERS = os.path.join(HERE, "holders.py")
 RUN_PY = os.path.join(HERE, "..", "..", "etc", "demo", "run.py")
 DAEMON = os.path.join(BUILD, "daemon", "tailband")
 CLIENT = os.path.join(BUILD, "client", "tailban")
@@ -40,6 +43,10 @@ SERVER_FOR_CLIENT = "10.66.2.1"
 SERVER6 = "fd66:1::fffe"
 NORMAL = "10.66.2.2"
 MAX_ATTACKERS = 250
+CROWD = "10.70.0.0/16"   # each of its addresses is an attacker
+PEOPLE = "10.71.0.0/16"  # each of its addresses is an honest client
+CROWD_GATEWAY = "10.66.1.253"
+PEOPLE_GATEWAY = "10.66.2.253"
 
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
@@ -71,6 +78,13 @@ def attacker(number):
 
 def attackers(count, first=1):
     return [attacker(n) for n in range(first, first + count)]
+
+
+def crowd(count, net=CROWD):
+    """As many different addresses of a network, 250 from each block of 256."""
+    first = int(ipaddress.ip_network(net).network_address)
+    return [str(ipaddress.ip_address(first + (n // 250) * 256 + n % 250 + 1))
+            for n in range(count)]
 
 
 def attacker6(number):
@@ -188,12 +202,18 @@ class Lab:
             f"addr add {SERVER_FOR_CLIENT}/24 dev people",
             f"addr add {SERVER6}/32 dev attack nodad",
             "addr add fd66:2::1/64 dev people nodad",
-            "link set lo up", "link set attack up", "link set people up"])
+            "link set lo up", "link set attack up", "link set people up",
+            f"route add {CROWD} via {CROWD_GATEWAY}",
+            f"route add {PEOPLE} via {PEOPLE_GATEWAY}"])
+        # A local route makes every address of a network one's own; one neighbour stands for all.
         self.ip(self.bad, ["link set lo up", "link set eth0 up"] +
                 [f"addr add {attacker(n)}/24 dev eth0" for n in range(1, self.count + 1)] +
-                [f"addr add {attacker6(n)}/32 dev eth0 nodad" for n in range(1, self.count + 1)])
+                [f"addr add {attacker6(n)}/32 dev eth0 nodad" for n in range(1, self.count + 1)] +
+                [f"addr add {CROWD_GATEWAY}/24 dev eth0", f"route add local {CROWD} dev lo"])
         self.ip(self.good, ["link set lo up", "link set eth0 up",
                             f"addr add {NORMAL}/24 dev eth0",
+                            f"addr add {PEOPLE_GATEWAY}/24 dev eth0",
+                            f"route add local {PEOPLE} dev lo",
                             "addr add fd66:2::2/64 dev eth0 nodad"])
 
     def add_space(self):
@@ -348,18 +368,29 @@ class Flask:
         self.home = os.path.join(lab.tmp, name)
         self.log = os.path.join(self.home, "logs", "logs.out")
         os.makedirs(os.path.dirname(self.log))
-        shutil.copy(RUN_PY, os.path.join(self.home, "run.py"))
-        command = (f"ulimit -n {self.nofile}; "
-                   f"exec nohup {PYTHON} ./run.py > ./logs/logs.out 2>&1")
+        for path in self.files():
+            shutil.copy(path, self.home)
+        command = (f"ulimit -n {self.nofile}; exec nohup {shlex.join(self.argv(host))} "
+                   "> ./logs/logs.out 2>&1")
         environment = dict(os.environ, HOST=host, PORT=str(PORT))
         self.child = lab.spawn(lab.server, ["/bin/bash", "-c", command], cwd=self.home,
                                env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
         self.pid = self.child.pid
         if not eventually(self.answers, 20):
-            raise LabError(f"the Flask service does not answer: {self.log_text()[-500:]}")
-        eventually(lambda: self.threads() == 1, 2, 0.02)
+            raise LabError(f"the service does not answer: {self.log_text()[-500:]}")
+        self.wait_idle()
         self.idle = self.fds()
+
+    def files(self):
+        return [RUN_PY]
+
+    def argv(self, host):
+        del host  # it is in the environment
+        return [PYTHON, "./run.py"]
+
+    def wait_idle(self):
+        eventually(lambda: self.threads() == 1, 2, 0.02)
 
     def answers(self, timeout=1.0):
         """Does the service answer a normal client now?"""
@@ -379,7 +410,7 @@ class Flask:
             for line in status:
                 if line.startswith(key + ":"):
                     return line.split(":", 1)[1].strip()
-        raise LabError(f"the Flask service {self.pid} has no {key}: is it dead?")
+        raise LabError(f"the service {self.pid} has no {key}: is it dead?")
 
     def log_text(self):
         with open(self.log, encoding="utf-8", errors="replace") as log:
@@ -406,11 +437,11 @@ def http_get(space, target, timeout=1.0, source=None):
             return False
 
 
-class Traffic:
-    """A child of traffic.py."""
+class Child:
+    """A program of the laboratory whose last line says, as JSON, what happened."""
 
-    def __init__(self, lab, space, kind, target, sources, **options):
-        argv = [PYTHON, TRAFFIC, kind, "--target", f"{target}:{PORT}", "--from", ",".join(sources)]
+    def __init__(self, lab, space, argv, **options):
+        argv = [PYTHON, "-B", *argv]
         for key, value in options.items():
             argv += ["--" + key] if value is True else ["--" + key, str(value)]
         self.child = lab.spawn(space, argv, stdout=subprocess.PIPE, text=True)
@@ -419,7 +450,7 @@ class Traffic:
         return self.child.poll() is None
 
     def wait(self, seconds=60):
-        """What happened, as traffic.py says it."""
+        """What happened, as the program says it."""
         out, _ = self.child.communicate(timeout=seconds)
         return json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
 
@@ -429,10 +460,25 @@ class Traffic:
         return self.wait(10)
 
 
+class Traffic(Child):
+    """A child of traffic.py."""
+
+    def __init__(self, lab, space, kind, target, sources, **options):
+        super().__init__(lab, space, [TRAFFIC, kind, "--target", f"{target}:{PORT}", "--from",
+                                      ",".join(sources)], **options)
+
+
+def hold(lab, attack, count, sources, rate, seconds, **options):
+    """Connections that are opened and kept as holders.py knows; sources: a list, or a network."""
+    return Child(lab, lab.bad, [HOLDERS, attack, "--target", f"{SERVER}:{PORT}", "--target6",
+                                f"[{SERVER6}]:{PORT}", "--from",
+                                sources if isinstance(sources, str) else ",".join(sources)],
+                 count=count, rate=rate, seconds=seconds, **options)
+
+
 def silent(lab, count, sources, rate, seconds, **options):
     """Connections that are opened and kept without a word."""
-    return Traffic(lab, lab.bad, "hold", SERVER, sources, count=count, rate=rate, seconds=seconds,
-                   **options)
+    return hold(lab, "silent", count, sources, rate, seconds, **options)
 
 
 def reconnect(lab, count, sources, rate, seconds):

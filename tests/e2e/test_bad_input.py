@@ -64,6 +64,19 @@ def configuration(tap):
             jail, line = changed(good, key, value)
             wrong = f"'{key}'" if hint else f"{value}'"
             refused(name, jail, {}, [f"jail.conf:{line}:", wrong, hint])
+        for name, key, value, words in (
+                ("sockets key in a log jail", "silent", "4s", ["silent", "backend = sockets"]),
+                ("filter in a sockets jail", "backend", "sockets", ["filter", "'filter = lab'"])):
+            jail, line = changed(good, key, value)
+            where = jail.splitlines().index("filter = lab") + 1 if key == "backend" else line
+            refused(name, jail, {}, [f"jail.conf:{where}:", *words])
+        alone = "[sockets]\nenabled = yes\nport = 8001\n"
+        for key, value in (("descriptors", "80"), ("maxconns", "many"), ("raise_nofile", "yes"),
+                           ("on_exhaustion", "kill"), ("idle", "never")):
+            refused(f"bad {key}", alone + f"{key} = {value}\n", {},
+                    ["jail.conf:4:", f"'{key} = {value}'"])
+        refused("a sockets jail without ports", "[sockets]\nenabled = yes\n", {},
+                ["jail.conf:2:", "no port"])
         refused("no section", "enabled = yes\n", {}, ["jail.conf:1:", "enabled"])
         broken = "[Definition]\nfailregex = ^<HOST> ok$\n            ^<HOST> (unclosed\n"
         said = refused("bad expression", good, {"filter.d/lab.conf": broken},

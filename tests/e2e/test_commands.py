@@ -169,5 +169,68 @@ def reload(tap):
         daemon.stop()
 
 
+SOCKETS_JAIL = """\
+[sockets]
+enabled = yes
+"""
+
+
+def sockets_status(tap, daemon, name):
+    """`status sockets` shows a jail that reads no lines."""
+    told = daemon.ctl("status", "sockets", json_out=True)
+    rules = (told.data or {}).get("rules") or [{}]
+    tap.ok(told.rc == 0 and len(rules) == 1 and rules[0].get("filter") == "sockets" and
+           rules[0].get("maxretry") == 3 and rules[0].get("lines") == 0,
+           f"{name}: status sockets", told)
+    tap.equal((told.data or {}).get("sources"), [], f"{name}: shows no log")
+    tap.equal(daemon.ctl("status", "sockets").rc, 0, f"{name}: and a page")
+
+
+def sockets_alone(tap):
+    """A sockets jail needs neither filter nor log."""
+    with Lab(1) as lab:
+        daemon = Daemon(lab, "", {"jail.d/s.conf": SOCKETS_JAIL + "port = 8001\n"}).start()
+        status = daemon.status()
+        tap.ok(status.get("ready") is True and status.get("jails") == ["sockets"],
+               "a sockets jail alone is ready", status)
+        tap.equal(status.get("sources"), [], "without a source")
+        sockets_status(tap, daemon, "alone")
+        done = daemon.ctl("ban", "203.0.113.7", "--jail", "sockets")
+        tap.ok(done.rc == 0 and daemon.is_banned("203.0.113.7"), "a ban by hand in it", done)
+        tap.equal(daemon.ctl("why", "203.0.113.7").rc, 0, "and why")
+        tap.equal(daemon.ctl("reload").rc, 0, "reload")
+        tap.ok(daemon.is_banned("203.0.113.7"), "keeps the ban", daemon.tail())
+        daemon.stop()
+
+
+def sockets_beside(tap):
+    """A sockets jail beside a log jail, by configuration and by -q, takes no lines."""
+    with Lab(1) as lab:
+        scene = Scene(lab)
+        scene.daemon.stop()
+        for name, more in (("on the same log", f"logpath = {scene.log}\n"), ("without a log", ""),
+                           ("on another log", f"logpath = {scene.log}.other\n")):
+            daemon = Daemon(lab, scene.jail + SOCKETS_JAIL + more, LAB_FILTER,
+                            name=name.replace(" ", "-")).start()
+            before = daemon.lines_read()
+            scene.write(*[log_line("203.0.113.5")] * MAXRETRY)
+            tap.ok(e2e.eventually(lambda d=daemon: d.is_banned("203.0.113.5"), 5),
+                   f"{name}: the log jail bans", daemon.tail())
+            tap.equal(daemon.lines_read() - before, MAXRETRY, f"{name}: each line counts once")
+            paths = [source["path"] for source in daemon.status().get("sources", [])]
+            tap.equal(paths, [scene.log], f"{name}: one log is shown")
+            sockets_status(tap, daemon, name)
+            tap.equal(daemon.ctl("unban", "--all").rc, 0, f"{name}: unban")
+            daemon.stop()
+        quick = Daemon(lab, name="quick", quick=[scene.log]).start()
+        tap.ok("sockets" in quick.status().get("jails", []), "-q has a sockets jail",
+               quick.status())
+        sockets_status(tap, quick, "-q")
+        replay = quick.ctl("replay", scene.log)
+        tap.ok(replay.rc in (0, 1) and "sockets" not in replay.out,
+               "replay leaves the sockets jail alone", replay)
+        quick.stop()
+
+
 if __name__ == "__main__":
-    e2e.main(state, by_hand, story, reload)
+    e2e.main(state, by_hand, story, reload, sockets_alone, sockets_beside)

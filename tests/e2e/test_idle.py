@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An idle daemon with one log does not wake, and all its processes together stay small."""
+"""An idle daemon that follows one log and guards its service's sockets does not wake, and all its
+processes together stay small."""
 import contextlib
 import os
 import time
@@ -40,7 +41,8 @@ def idle(tap):
         return
     with Lab(2) as lab:
         flask = Flask(lab)
-        daemon = Daemon(lab, FLASK_JAIL.format(log=flask.log)).start()
+        jails = FLASK_JAIL.format(log=flask.log) + "[sockets]\nenabled = yes\n"
+        daemon = Daemon(lab, jails).start()
         flask.answers()
         time.sleep(3)
         pids = daemon.pids()

@@ -1,32 +1,29 @@
 #!/usr/bin/python3 -B
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The people in front of the service: attackers and one normal client.
+"""The people in front of the service: attackers that talk and one normal client.
 
 A child of lab.py, run in a network namespace of the laboratory. Every kind is bounded in count
 and in time. The last line of standard output is one JSON object that says what happened.
 
-    traffic.py hold   --target ADDR:PORT --from ADDRS --count N --rate R --seconds S [--reconnect]
     traffic.py noise  --target ADDR:PORT --from ADDRS --kinds text,probe --each N
     traffic.py brute  --target ADDR:PORT --from ADDRS --each N
     traffic.py flood  --target ADDR:PORT --from ADDRS --rate R --seconds S
     traffic.py client --target ADDR:PORT --from ADDR --every S --seconds S --out FILE
 
-ADDRS is a list separated by commas.
+ADDRS is a list separated by commas. Attackers that hold connections are in holders.py, other honest
+clients in innocents.py.
 """
 import argparse
 import concurrent.futures
-import errno
 import json
 import resource
-import selectors
 import signal
 import socket
 import sys
 import threading
 import time
 
-MAX_SOCKETS = 4000
-MAX_SECONDS = 300.0
+MAX_SECONDS = 900.0
 
 TLS_HELLO = (b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03" + bytes(range(0x20, 0x40)) +
              b"\x00\x00\x04\x13\x01\x00\xff\x01\x00\n")
@@ -55,77 +52,6 @@ def new_socket(source, nonblocking=False):
     sock.setblocking(not nonblocking)
     sock.bind((source, 0))
     return sock
-
-
-class Holder:
-    """Opens connections one after another, says nothing on them and keeps them."""
-
-    def __init__(self, args):
-        self.args = args
-        self.target = split_target(args.target)
-        self.sources = args.sources
-        self.selector = selectors.DefaultSelector()
-        self.started = 0
-        self.connected = 0
-        self.cut = 0
-        self.failed = 0
-        self.owed = min(args.count, MAX_SOCKETS)
-        self.budget = min(args.count * (4 if args.reconnect else 1), MAX_SOCKETS)
-
-    def open_one(self):
-        source = self.sources[self.started % len(self.sources)]
-        self.started += 1
-        self.owed -= 1
-        sock = new_socket(source, nonblocking=True)
-        code = sock.connect_ex(self.target)
-        if code not in (0, errno.EINPROGRESS):
-            sock.close()
-            self.failed += 1
-            return
-        self.selector.register(sock, selectors.EVENT_WRITE, "connecting")
-
-    def lose(self, sock, held):
-        self.selector.unregister(sock)
-        sock.close()
-        if held:
-            self.cut += 1
-        else:
-            self.failed += 1
-        if self.args.reconnect and self.started + self.owed < self.budget:
-            self.owed += 1
-
-    def ready(self, key):
-        sock = key.fileobj
-        if key.data == "connecting":
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self.lose(sock, False)
-                return
-            self.connected += 1
-            self.selector.modify(sock, selectors.EVENT_READ, "held")
-            return
-        try:
-            if sock.recv(4096):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        self.lose(sock, True)
-
-    def run(self):
-        begin = time.monotonic()
-        end = begin + min(self.args.seconds, MAX_SECONDS)
-        while running() and time.monotonic() < end:
-            due = int((time.monotonic() - begin) * self.args.rate) + 1
-            while self.owed > 0 and self.started < due:
-                self.open_one()
-            for key, _ in self.selector.select(0.005 if self.owed > 0 else 0.1):
-                self.ready(key)
-        held = sum(1 for key in self.selector.get_map().values() if key.data == "held")
-        for key in list(self.selector.get_map().values()):
-            key.fileobj.close()
-        return {"started": self.started, "connected": self.connected, "cut": self.cut,
-                "failed": self.failed, "held_at_end": held}
 
 
 def say(source, target, payload):
@@ -258,14 +184,12 @@ def running():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("hold", "noise", "brute", "flood", "client"))
+    parser.add_argument("kind", choices=("noise", "brute", "flood", "client"))
     parser.add_argument("--target", required=True)
     parser.add_argument("--from", dest="sources", required=True,
                         type=lambda text: text.split(","))
-    parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--reconnect", action="store_true")
     parser.add_argument("--kinds", default="text")
     parser.add_argument("--each", type=int, default=2)
     parser.add_argument("--gap", type=float, default=0.02)
@@ -277,8 +201,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: STOPPED.set())
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    kinds = {"noise": noise, "brute": brute, "flood": flood, "client": client,
-             "hold": lambda a: Holder(a).run()}
+    kinds = {"noise": noise, "brute": brute, "flood": flood, "client": client}
     print(json.dumps(kinds[args.kind](args)), flush=True)
     return 0
 

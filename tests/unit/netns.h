@@ -43,13 +43,12 @@ static inline void netns_write(const char *path, const char *text)
 	close(fd);
 }
 
-static inline int netns_unshare(void)
+/* With a user namespace of its own, which it belongs to. */
+static inline int netns_unshare_user(void)
 {
 	unsigned uid = getuid(), gid = getgid();
 	char map[64];
 
-	if (unshare(CLONE_NEWNET) == 0)
-		return 0;
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
 		return -errno;
 	netns_write("/proc/self/setgroups", "deny");
@@ -58,6 +57,11 @@ static inline int netns_unshare(void)
 	snprintf(map, sizeof map, "0 %u 1", gid);
 	netns_write("/proc/self/gid_map", map);
 	return 0;
+}
+
+static inline int netns_unshare(void)
+{
+	return unshare(CLONE_NEWNET) == 0 ? 0 : netns_unshare_user();
 }
 
 /* Runs a program with its output thrown away. Exit status or -1. */

@@ -4,7 +4,7 @@
  * text of each refusal. Every test has a configuration directory `c` and shipped files `s` of its
  * own.
  */
-#include "daemon/config/conf.h"
+#include "daemon/config/sources.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -397,17 +397,17 @@ static void value_errors(void **state)
 		 "trusted_proxy has something that is no address or network: '1.2.3'"},
 		{"backend = systemd", "backend of the journal is not in this version: use a log "
 				      "file: 'backend = systemd'"},
-		{"backend = sockets",
-		 "backend of sockets is not in this version: 'backend = sockets'"},
-		{"backend = magic", "backend must be auto, polling or stdin: 'backend = magic'"},
+		{"backend = magic",
+		 "backend must be auto, polling, stdin or sockets: 'backend = magic'"},
 		{"networks = 5 in 24", "networks needs bans of networks, which this version does "
 				       "not have: 'networks = 5 in 24'"},
-		{"silent = 20s",
-		 "silent needs the sockets jail, which this version does not have: 'silent = 20s'"},
-		{"unanswered = 60s", "unanswered needs the sockets jail, which this version does "
-				     "not have: 'unanswered = 60s'"},
-		{"raise_nofile = hard", "raise_nofile needs the sockets jail, which this version "
-					"does not have: 'raise_nofile = hard'"},
+		{"silent = 20s", "silent is for jails with backend = sockets: 'silent = 20s'"},
+		{"maxconns = off",
+		 "maxconns is for jails with backend = sockets: 'maxconns = off'"},
+		{"descriptors = 80%",
+		 "descriptors is for jails with backend = sockets: 'descriptors = 80%'"},
+		{"on_exhaustion =", "on_exhaustion is for jails with backend = sockets: "
+				    "'on_exhaustion = '"},
 		{"journalmatch = A=b", "journalmatch needs the journal, which this version does "
 				       "not have: 'journalmatch = A=b'"},
 		{"logtimezone = UTC+0200", "logtimezone needs dates of another zone, which this "
@@ -434,6 +434,257 @@ static void value_errors(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		refuse_line(cases[i][0], cases[i][1]);
+}
+
+/* One line in a sockets jail; the fault is at line 5. */
+static void refuse_sockets_line(const char *line, const char *wanted)
+{
+	char text[512], full[512];
+
+	snprintf(text, sizeof text, "[s]\nenabled = yes\nbackend = sockets\nport = 80\n%s\n", line);
+	snprintf(full, sizeof full, "c/jail.conf:5: %s", wanted);
+	refuse(text, full);
+}
+
+static void sockets_errors(void **state)
+{
+	static const char *const cases[][2] = {
+		{"silent = 0", "silent must be a time from 1s to 1d: 'silent = 0'"},
+		{"silent = 25h", "silent must be a time from 1s to 1d: 'silent = 25h'"},
+		{"unanswered = off", "unanswered must be a time such as '90', '10m' or '1h 30m': "
+				     "'unanswered = off'"},
+		{"stalled = -1", "stalled must be a time from 1s to 1d: 'stalled = -1'"},
+		{"idle =", "idle must be a time such as '90', '10m' or '1h 30m': 'idle = '"},
+		{"maxsilent = -1",
+		 "maxsilent must be a number from 0 to 1000000: 'maxsilent = -1'"},
+		{"maxsilent = off",
+		 "maxsilent must be a number from 0 to 1000000: 'maxsilent = off'"},
+		{"maxconns = 0", "maxconns must be off or a number from 1 to 1000000: "
+				 "'maxconns = 0'"},
+		{"maxconns = many", "maxconns must be off or a number from 1 to 1000000: "
+				    "'maxconns = many'"},
+		{"descriptors = 80", "descriptors must be off or a part of the service's limit, "
+				     "from 1% to 100%: 'descriptors = 80'"},
+		{"descriptors = 0%", "descriptors must be off or a part of the service's limit, "
+				     "from 1% to 100%: 'descriptors = 0%'"},
+		{"descriptors = 101%", "descriptors must be off or a part of the service's limit, "
+				       "from 1% to 100%: 'descriptors = 101%'"},
+		{"descriptors = %%", "descriptors must be off or a part of the service's limit, "
+				     "from 1% to 100%: 'descriptors = %'"},
+		{"raise_nofile = yes", "raise_nofile must be no, hard or a number from 64 to "
+				       "2147483584: 'raise_nofile = yes'"},
+		{"raise_nofile = 63", "raise_nofile must be no, hard or a number from 64 to "
+				      "2147483584: 'raise_nofile = 63'"},
+		{"on_exhaustion = kill",
+		 "on_exhaustion must be a command, such as run[command=\"systemctl restart "
+		 "flask\"]: 'on_exhaustion = kill'"},
+		{"on_exhaustion = run[unban=x]",
+		 "on_exhaustion must be a command, such as run[command=\"systemctl restart "
+		 "flask\"]: 'on_exhaustion = run[unban=x]'"},
+		{"on_exhaustion = run[command=a] run[command=b]",
+		 "on_exhaustion must be one action: 'on_exhaustion = run[command=a] "
+		 "run[command=b]'"},
+		{"on_exhaustion = rnu", "there is no action 'rnu', did you mean 'run'?"},
+		{"on_exhaustion = run", "action 'run' has nothing to do: s/actions/run.conf has "
+					"neither 'native' nor a command"},
+		{"on_exhaustion = run[command=x", "the arguments have no ]: 'command=x'"},
+		{"on_exhaustion = run[command=\"echo <ip>\"]",
+		 "<ip> would put what an attacker chose into the command, use \"$TAILBAN_ADDR\": "
+		 "'echo <ip>'"},
+		{"filter = web",
+		 "filter has no meaning in a jail with backend = sockets: 'filter = web'"},
+		{"distinct = path",
+		 "distinct has no meaning in a jail with backend = sockets: 'distinct = path'"},
+		{"failregex = ^x <HOST>", "failregex has no meaning in a jail with backend = "
+					  "sockets: 'failregex = ^x <HOST>'"},
+		{"ignoreregex = ^x", "ignoreregex has no meaning in a jail with backend = sockets: "
+				     "'ignoreregex = ^x'"},
+		{"datepattern = x", "datepattern has no meaning in a jail with backend = sockets: "
+				    "'datepattern = x'"},
+		{"prefregex = x", "prefregex has no meaning in a jail with backend = sockets: "
+				  "'prefregex = x'"},
+		{"maxlines = 2",
+		 "maxlines has no meaning in a jail with backend = sockets: 'maxlines = 2'"},
+		{"logpath = x", "logpath must be an absolute path: 'x'"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		refuse_sockets_line(cases[i][0], cases[i][1]);
+	refuse("[DEFAULT]\nsilent = soon\n[s]\nenabled = yes\nbackend = sockets\nport = 80\n",
+	       "c/jail.conf:2: silent must be a time such as '90', '10m' or '1h 30m': "
+	       "'silent = soon'");
+	refuse("[s]\nenabled = yes\nbackend = sockets\nport = 1-16,80\n",
+	       "c/jail.conf:2: [s] names 17 ports, backend = sockets takes at most 16: 'backend = "
+	       "sockets'");
+	refuse("[s]\nenabled = yes\nbackend = sockets\n[t]\nenabled = yes\nbackend = sockets\n",
+	       "c/jail.conf:5: jail [t] is enabled and has no port, no logpath, and no other jail "
+	       "beside it whose ports it could take");
+}
+
+static void put_sockets(void)
+{
+	put("s/etc/jail.conf",
+	    "[DEFAULT]\nenabled = no\nfilter = %(__name__)s\nsilent = 20s\ndescriptors = 80%\n"
+	    "on_exhaustion =\n[sockets]\nbackend = sockets\nmaxretry = 3\n");
+}
+
+static void sockets_defaults(void **state)
+{
+	const struct sockets_conf *s;
+	struct jail_conf *j;
+
+	(void)state;
+	put_sockets();
+	put("c/jail.d/s.conf", "[sockets]\nenabled = yes\nport = 8001\n");
+	load();
+	expect_warnings("");
+	assert_int_equal(conf.njails, 1);
+	j = &conf.jails[0];
+	s = &j->sockets;
+	assert_int_equal(j->backend, BACKEND_SOCKETS);
+	assert_int_equal(j->nlogpaths, 0);
+	assert_false(j->port_auto || conf_borrows_ports(j));
+	assert_int_equal(conf_count_ports(j), 1);
+	assert_int_equal(j->nrules, 1);
+	assert_string_equal(j->rules[0].filter.name, "sockets");
+	assert_int_equal(j->rules[0].filter.nfail, 0);
+	assert_int_equal(j->rules[0].maxretry, 3);
+	assert_int_equal(j->rules[0].findtime_s, 600);
+	assert_int_equal(s->silent_s, 20);
+	assert_int_equal(s->unanswered_s, 60);
+	assert_int_equal(s->stalled_s, 30);
+	assert_int_equal(s->idle_s, 60);
+	assert_int_equal(s->maxsilent, 6);
+	assert_int_equal(s->maxconns, 0);
+	assert_int_equal(s->descriptors, 80);
+	assert_true(s->raise_nofile == 0);
+	assert_int_equal(s->exhaustion_action, 0);
+	assert_int_equal(j->nactions, 2);
+	assert_true(j->kill);
+}
+
+/* [DEFAULT] speaks for all sockets jails and hurts no log jail; so do thresholds of [sockets]. */
+static void sockets_keys(void **state)
+{
+	const struct sockets_conf *s;
+	const struct action_conf *a;
+	struct jail_conf *j;
+	uint8_t first[16];
+
+	(void)state;
+	put_sockets();
+	put("c/jail.conf",
+	    "[DEFAULT]\nsilent = 4s\nmaxretry = 9\ndistinct = path\nfilter = web-probe\n"
+	    "on_exhaustion = run[command=\"restart it\", timeout=2m]\n"
+	    "[log]\nenabled = yes\nlogpath = /l\n"
+	    "[s]\nenabled = yes\nbackend = sockets\nport = 8001\nfilter =\nunanswered = 6s\n"
+	    "stalled = 1\nidle = 1d\nmaxsilent = 0\nmaxconns = 50\ndescriptors = 75%\n"
+	    "raise_nofile = hard\naction = nftables\n  run[command=\"restart it\", "
+	    "timeout=2m]\n"
+	    "[t]\nenabled = yes\nbackend = sockets\nport = 8002\nmaxretry = 2\n"
+	    "descriptors = off\nraise_nofile = 4096\non_exhaustion = no\n");
+	load();
+	expect_warnings("");
+	assert_int_equal(conf.njails, 3);
+	assert_int_equal(conf.jails[0].nactions, 2);
+	j = &conf.jails[1];
+	s = &j->sockets;
+	assert_int_equal(s->silent_s, 4);
+	assert_int_equal(s->unanswered_s, 6);
+	assert_int_equal(s->stalled_s, 1);
+	assert_int_equal(s->idle_s, 86400);
+	assert_int_equal(s->maxsilent, 0);
+	assert_int_equal(s->maxconns, 50);
+	assert_int_equal(s->descriptors, 75);
+	assert_true(s->raise_nofile == UINT64_MAX);
+	assert_int_equal(j->rules[0].maxretry, 3);
+	assert_null(j->rules[0].distinct);
+	assert_int_equal(j->nactions, 3);
+	assert_false(j->actions[1].only_exhaustion);
+	assert_int_equal(s->exhaustion_action, 3);
+	a = &j->actions[2];
+	assert_true(a->only_exhaustion);
+	assert_string_equal(a->ban.text, "restart it");
+	assert_int_equal(a->timeout_s, 120);
+	assert_int_equal(a->where.line, 6);
+	j = &conf.jails[2];
+	assert_int_equal(j->rules[0].maxretry, 2);
+	assert_int_equal(j->sockets.descriptors, 0);
+	assert_true(j->sockets.raise_nofile == 4096);
+	assert_int_equal(j->sockets.exhaustion_action, 0);
+	memcpy(first, conf.digest, sizeof first);
+	put("c/jail.local", "[t]\nidle = 59s\n");
+	load();
+	assert_memory_not_equal(first, conf.digest, sizeof first);
+}
+
+/* It is off by itself, and of a fail2ban tree only the thresholds are ours. */
+static void sockets_fail2ban(void **state)
+{
+	(void)state;
+	put_sockets();
+	put("c/fail2ban.conf", "[Definition]\n");
+	put("c/jail.conf", "[DEFAULT]\nport = 0:65535\n[web-probe]\nenabled = yes\nlogpath = /l\n");
+	load();
+	assert_int_equal(conf.njails, 1);
+	put("c/jail.local", "[s]\nenabled = yes\nbackend = sockets\nport = http\n"
+			    "on_exhaustion = gone\n");
+	refuse_again();
+	expect_errors("c/jail.local:5: there is no action 'gone'");
+	put("c/jail.local", "[s]\nenabled = yes\nbackend = sockets\nport = http\n");
+	load();
+	assert_int_equal(conf.njails, 2);
+	assert_int_equal(conf.jails[1].rules[0].maxretry, 3);
+	assert_int_equal(conf.jails[1].sockets.silent_s, 20);
+}
+
+static const struct source_conf *source_of(const struct source_conf *list, size_t n, uint16_t jail)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < list[i].njails; k++)
+			if (list[i].jails[k] == jail)
+				return &list[i];
+	return NULL;
+}
+
+static void sockets_sources(void **state)
+{
+	const struct source_conf *s;
+	struct source_conf *list;
+	size_t n = 0;
+
+	(void)state;
+	put("c/jail.conf",
+	    "[no]\nenabled = yes\nbackend = sockets\n"
+	    "[own]\nenabled = yes\nbackend = sockets\nlogpath = /own\n"
+	    "[with]\nenabled = yes\nbackend = sockets\nlogpath = /l tail\n"
+	    "[a]\nenabled = yes\nfilter = web-probe\nbackend = polling\nlogpath = /l\n"
+	    "[b]\nenabled = yes\nfilter = web-burst\nbackend = polling\nlogpath = /l\n");
+	load();
+	list = sources_list(&conf, &arena, &n);
+	assert_int_equal(n, 2);
+	assert_null(source_of(list, n, 0));
+	assert_true(conf_borrows_ports(&conf.jails[0]));
+	assert_false(conf_borrows_ports(&conf.jails[1]));
+	s = source_of(list, n, 1);
+	assert_string_equal(s->name, "/own");
+	assert_int_equal(s->backend, BACKEND_AUTO);
+	assert_true(s->tail);
+	assert_int_equal(s->njails, 1);
+	assert_int_equal(s->nreaders, 0);
+	s = source_of(list, n, 2);
+	assert_ptr_equal(s, source_of(list, n, 3));
+	assert_int_equal(s->backend, BACKEND_POLLING);
+	assert_false(s->tail);
+	assert_int_equal(s->njails, 3);
+	assert_int_equal(s->nreaders, 2);
+	assert_int_equal(s->jails[0], 3);
+	assert_int_equal(s->jails[2], 2);
+	put("c/jail.conf", "[s]\nenabled = yes\nbackend = sockets\nport = 80\n");
+	load();
+	sources_list(&conf, &arena, &n);
+	assert_int_equal(n, 0);
 }
 
 static void all_errors_at_once(void **state)
@@ -788,8 +1039,11 @@ static void quick(void **state)
 	(void)state;
 	assert_non_null(getcwd(cwd, sizeof cwd));
 	assert_int_equal(conf_quick(paths, 3, sdir, &conf, &errs), 0);
-	assert_int_equal(conf.njails, 1);
+	assert_int_equal(conf.njails, 2);
 	assert_string_equal(conf.jails[0].name, "werkzeug-a");
+	assert_string_equal(conf.jails[1].name, "sockets");
+	assert_true(conf_borrows_ports(&conf.jails[1]));
+	assert_int_equal(conf.jails[1].rules[0].filter.nfail, 0);
 	assert_int_equal(conf.jails[0].rules[0].maxretry, 3);
 	assert_int_equal(conf.jails[0].nlogpaths, 3);
 	assert_string_equal(conf.jails[0].logpaths[0].text, "/var/log/a b.log");
@@ -865,6 +1119,11 @@ int main(void)
 		TEST(all_keys),
 		TEST(value_errors),
 		TEST(scope_ports),
+		TEST(sockets_errors),
+		TEST(sockets_defaults),
+		TEST(sockets_keys),
+		TEST(sockets_fail2ban),
+		TEST(sockets_sources),
 		TEST(all_errors_at_once),
 		TEST(helpers_are_no_errors),
 		TEST(jail_overrides_filter),

@@ -291,13 +291,15 @@ static void interpolation(void **state)
 {
 	(void)state;
 	parse("[DEFAULT]\nhome = /srv\nname = default\nlate = %(later)s\nUpper = U\n"
-	      "[a]\nlog = %(home)s/%(name)s.log\nname = a\nlater = set\nper = 100%%\nself = "
+	      "[a]\nlog = %(home)s/%(name)s.log\nname = a\nlater = set\nper = 100%%\nbare = "
+	      "80%\nself = "
 	      "%(__name__)s\n"
 	      "other = %(b/log)s %(default/name)s %(DEFAULT/name)s\nup = %(UPPER)s\n"
 	      "[b]\nlog = b:%(name)s\n");
 	assert_string_equal(value("a", "log"), "/srv/a.log");
 	assert_string_equal(value("a", "late"), "set");
 	assert_string_equal(value("a", "per"), "100%");
+	assert_string_equal(value("a", "bare"), "80%");
 	assert_string_equal(value("a", "self"), "a");
 	assert_string_equal(value("a", "other"), "b:default default default");
 	assert_string_equal(value("a", "up"), "U");
@@ -322,7 +324,7 @@ static void bad_interpolation(void **state)
 	const char *text;
 
 	(void)state;
-	parse("[x]\na = %(a)s\nb = 50%\nc = ok\n  %(gone)s here\nd = %(open\ne = %(c/x)s\nf = "
+	parse("[x]\na = %(a)s\nb = 50% off\nc = ok\n  %(gone)s here\nd = %(open\ne = %(c/x)s\nf = "
 	      "%()s\n"
 	      "l0 = "
 	      "aaaaaaaaaaaaaaaaaaaa\nl1=%(l0)s%(l0)s%(l0)s%(l0)s%(l0)s%(l0)s%(l0)s%(l0)s%(l0)s%(l0)"
@@ -332,7 +334,8 @@ static void bad_interpolation(void **state)
 	      "l4=%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s%(l3)s\n");
 	value_fails("x", "a",
 		    "x.conf:2: interpolation without end, does it refer to itself?: '%(a)s'");
-	value_fails("x", "b", "x.conf:3: a percent sign is written %%, or begins a %(name)s: '%'");
+	value_fails("x", "b",
+		    "x.conf:3: a percent sign is written %%, or begins a %(name)s: '% off'");
 	value_fails("x", "c", "x.conf:5: the name in %(name)s is not defined: '%(gone)s here'");
 	value_fails("x", "d",
 		    "x.conf:6: a percent sign is written %%, or begins a %(name)s: '%(open'");

@@ -613,13 +613,41 @@ static void test_other_namespace(void **state)
 				  .log = LOG_WRITE,
 				  .new_netns = true,
 				  .listens = {{"0.0.0.0", 8001}}};
+	const struct actor sudo = {.comm = "sudo", .log = LOG_WRITE};
+	const struct actor here = {
+		.comm = "here", .log = LOG_WRITE, .listens = {{"0.0.0.0", 8001}}};
+	uint64_t dev, ino;
 	struct owner o;
+	pid_t pid;
 
 	(void)state;
-	enter(&app);
+	enter(&sudo); /* holds the log open, as what starts a container may */
+	pid = enter(&app);
 	o = find(NULL);
 	assert_int_equal(o.result, OWNER_OTHER_NAMESPACE);
 	assert_non_null(strstr(o.text, "container"));
+	assert_int_equal(o.writer_pid, pid);
+	assert_true(proc_same(o.writer_pid, o.writer_start_time));
+	assert_int_equal(proc_netns(pid, &dev, &ino), 0);
+	assert_true(o.netns == ino);
+	/* Who listens in this namespace comes first. */
+	enter(&here);
+	o = find(NULL);
+	PORTS(&o, 8001);
+	assert_string_equal(o.comm, "here");
+	assert_true(o.netns == 0);
+}
+
+static void test_collector_elsewhere(void **state)
+{
+	const struct actor conmon = {.comm = "conmon", .log = LOG_WRITE, .new_netns = true};
+	struct owner o;
+
+	(void)state;
+	enter(&conmon);
+	o = find(NULL);
+	assert_int_equal(o.result, OWNER_NO_LISTENER);
+	assert_non_null(strstr(o.text, "for others"));
 }
 
 static void test_hostile_name(void **state)
@@ -759,6 +787,7 @@ int main(void)
 		SCENE(test_own_client),
 		SCENE(test_dual_stack),
 		SCENE(test_other_namespace),
+		SCENE(test_collector_elsewhere),
 		SCENE(test_hostile_name),
 		SCENE(test_long_text),
 		SCENE(test_denied),

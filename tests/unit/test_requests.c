@@ -536,7 +536,7 @@ static void test_why(void **state)
 	assert_string_equal(text_of(o, "addr"), "198.51.100.1");
 	assert_int_equal(json_array_size(json_object_get(o, "banned")), 1);
 	assert_true(json_is_null(json_object_get(o, "ignored")));
-	assert_string_equal(text_of(o, "witness"), "not in this version");
+	assert_string_equal(text_of(o, "witness"), "no record");
 	history = json_object_get(o, "history");
 	assert_int_equal(json_array_size(history), 4);
 	event = json_array_get(history, 0);
