@@ -418,6 +418,27 @@ static void test_many_silent_before_few_that_rest(void **state)
 		assert_int_equal(s->held[s->verdict.cuts[i].index].class, HELD_SILENT);
 }
 
+/* An event loop: ninety come in a burst with half requests, nobody of them is heavy. */
+static void test_burst_before_single_old_ones(void **state)
+{
+	struct scene *s = *state;
+
+	for (unsigned i = 0; i < 10; i++) {
+		add(s, 100 + i, HELD_SILENT, 4200, 1);
+		add(s, 100 + i, HELD_IDLE, 4200, 1);
+		add(s, 200 + i, HELD_UNKNOWN, 3700, 1);
+	}
+	for (unsigned i = 0; i < 90; i++)
+		add(s, 1 + i, HELD_UNKNOWN, 300, 10);
+	judge(s, 1000);
+	assert_true(s->verdict.fill_permille >= VERDICT_LAST_PERMILLE);
+	assert_true(needed(s) > 20);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(cuts_of(s, 100 + i, false), 0);
+		assert_int_equal(cuts_of(s, 200 + i, false), 0);
+	}
+}
+
 static void test_starved(void **state)
 {
 	struct scene *s = *state;
@@ -487,6 +508,7 @@ int main(void)
 		T(test_few_wait_for_many),
 		T(test_few_silent_wait_for_many_that_rest),
 		T(test_many_silent_before_few_that_rest),
+		T(test_burst_before_single_old_ones),
 		T(test_starved),
 		T(test_rest_is_the_last_tier),
 		T(test_only_the_full_worker),
