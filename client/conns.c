@@ -44,11 +44,6 @@ static const struct text_column columns[NCOLUMNS] = {
 	[OTHER] = {"OTHER STATES", false},
 };
 
-static const char *banned_word(enum peer_banned banned)
-{
-	return banned == PEER_BANNED ? "yes" : banned == PEER_FREE ? "no" : "?";
-}
-
 /* "2 close_wait, 1 syn_recv" */
 static void other_states(const struct peer *peer, char *buf)
 {
@@ -104,7 +99,7 @@ static void cell(const void *ctx, size_t row, size_t column, char *buf)
 		text_bytes(peer->bytes_acked, buf);
 		break;
 	case BANNED:
-		snprintf(buf, TEXT_CELL_BYTES, "%s", banned_word(peer->banned));
+		snprintf(buf, TEXT_CELL_BYTES, "%s", peers_banned_word(peer->banned));
 		break;
 	case OTHER:
 		other_states(peer, buf);

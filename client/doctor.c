@@ -53,8 +53,6 @@ static const struct text_column columns[NCOLUMNS] = {
 
 static void cell(const void *ctx, size_t row, size_t column, char *buf)
 {
-	static const char *const banned[] = {
-		[PEER_BAN_UNKNOWN] = "?", [PEER_FREE] = "no", [PEER_BANNED] = "yes"};
 	const struct peer *peer = &((const struct service *)ctx)->peers.list[row];
 	char addr[ADDR_STRLEN];
 
@@ -80,7 +78,7 @@ static void cell(const void *ctx, size_t row, size_t column, char *buf)
 		text_bytes(peer->bytes_acked, buf);
 		break;
 	case BANNED:
-		snprintf(buf, TEXT_CELL_BYTES, "%s", banned[peer->banned]);
+		snprintf(buf, TEXT_CELL_BYTES, "%s", peers_banned_word(peer->banned));
 		break;
 	}
 }

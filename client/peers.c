@@ -21,6 +21,11 @@ const char *peers_state_name(unsigned state)
 	return state < PEERS_STATES ? state_names[state] : NULL;
 }
 
+const char *peers_banned_word(enum peer_banned banned)
+{
+	return banned == PEER_BANNED ? "yes" : banned == PEER_FREE ? "no" : "?";
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 static struct addr prefix_of(struct addr a)

@@ -80,6 +80,9 @@ void peers_free(struct peers *p);
 /* "ESTABLISHED", as netstat(8) calls it; NULL for a number that is no state. */
 const char *peers_state_name(unsigned state);
 
+/* "yes", "no" or, unknown, "?": a table's cell. */
+const char *peers_banned_word(enum peer_banned banned);
+
 /* {"addr", "prefix", "connections", ...}, see `conns` in tailban(1); a new reference. */
 json_t *peers_json(const struct peer *peer);
 /* {"ESTABLISHED": n, ...}: states that occur. */
